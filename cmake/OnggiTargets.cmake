@@ -3,7 +3,8 @@
 add_library(onggi_options INTERFACE)
 target_include_directories(onggi_options INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
 target_compile_options(onggi_options INTERFACE
-  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror -fno-omit-frame-pointer)
+  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Werror -fno-omit-frame-pointer -fPIE)
+target_link_options(onggi_options INTERFACE -pie)
 target_compile_definitions(onggi_options INTERFACE
   BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_BOOST_REGEX=1 SPDLOG_FMT_EXTERNAL)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
