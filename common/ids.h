@@ -30,6 +30,15 @@ using ReplicaId = StrongId<struct ReplicaIdTag>;
 using Epoch = StrongId<struct EpochTag>;
 /// The place of an entry in a partition's log; the first entry is 1.
 using LogIndex = StrongId<struct LogIndexTag>;
+/// A revision of the metadata store: every transaction that changes anything adds one. 0 is none.
+using Revision = StrongId<struct RevisionTag>;
+
+/// Names one entry of a partition's log. Of two logs with an equal position, all before it is equal.
+struct LogPosition {
+  Epoch epoch;
+  LogIndex index;
+  constexpr auto operator<=>(const LogPosition&) const = default;
+};
 
 }  // namespace onggi
 

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "replication/metadata/metadata_store.h"
+
+namespace onggi::metadata {
+
+struct EmbeddedOptions {
+  EmbeddedOptions() {}
+  explicit EmbeddedOptions(std::string directory_) : directory(std::move(directory_)) {}
+
+  std::string directory;
+  /// Requests past this many in flight are refused with kResourceExhausted.
+  size_t max_pending = 10'000;
+  /// Past events kept for watches that start in the past: at most this many events and bytes.
+  size_t max_history_events = 10'000;
+  size_t max_history_bytes = 4u << 20;
+};
+
+/// The metadata store of a single process (`onggi dev`): a small RocksDB, each transaction synced
+/// before it is answered, concurrent ones sharing a sync. The whole key space is also in memory: a
+/// table takes a few hundred bytes.
+///
+/// Owner of its state: one thread of its own, made by Open and joined by Close. A failed write leaves
+/// the outcome of the transactions in it unknown; later ones answer kUnavailable (kOutOfSpace if that
+/// was the cause) until a write goes through again.
+class EmbeddedStore : public MetadataStore {
+ public:
+  /// Opens or creates the directory. kCorruption, naming the file and changing nothing, when it is
+  /// damaged or of a newer format.
+  static Result<std::unique_ptr<EmbeddedStore>> Open(EmbeddedOptions options);
+
+  /// Answers what is pending, then stops. Further requests answer kUnavailable. Watches get no more
+  /// events.
+  virtual void Close() = 0;
+};
+
+}  // namespace onggi::metadata

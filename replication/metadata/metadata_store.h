@@ -1,0 +1,142 @@
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/ids.h"
+#include "common/status.h"
+
+namespace onggi::metadata {
+
+/// A key as it stands at some revision (etcd's mvccpb.KeyValue).
+struct KeyValue {
+  std::string key;
+  std::string value;
+  Revision create_revision;  ///< when the key last came into being
+  Revision mod_revision;     ///< when its value was last written
+  bool operator==(const KeyValue&) const = default;
+};
+
+/// A condition of a transaction on one key.
+struct Compare {
+  std::string key;
+  /// The key's mod_revision must be this; 0: the key must not exist.
+  Revision mod_revision;
+
+  static Compare Missing(std::string key) { return {std::move(key), Revision()}; }
+  static Compare At(std::string key, Revision revision) { return {std::move(key), revision}; }
+};
+
+struct Put {
+  std::string key;
+  std::string value;
+};
+
+/// If all `compares` hold, all `puts` and `deletes` happen, at one new revision; else nothing.
+/// A key may appear once among the puts and deletes. At most 128 operations and 1.5 MB, as etcd.
+struct Transaction {
+  Transaction() {}
+  std::vector<Compare> compares;
+  std::vector<Put> puts;
+  /// Deleting a key that does not exist is no error.
+  std::vector<std::string> deletes;
+};
+
+struct TransactionResult {
+  /// Whether the compares held.
+  bool succeeded = false;
+  /// The store's revision after (succeeded), or at the time of, the transaction. It is the
+  /// mod_revision of every key put.
+  Revision revision;
+  /// Not succeeded: the compared keys that exist, as they stand, in the order of `compares`.
+  std::vector<KeyValue> current;
+};
+
+struct RangeResult {
+  std::vector<KeyValue> kvs;  ///< ordered by key
+  /// The store's revision: watch from the next one to miss nothing.
+  Revision revision;
+  /// There were more than `limit`: go on from the last key with a zero byte appended.
+  bool more = false;
+};
+
+struct WatchEvent {
+  enum class Type : uint8_t { kPut, kDelete };
+  Type type = Type::kPut;
+  /// Deleted: key and mod_revision (of the deletion) only.
+  KeyValue kv;
+};
+
+/// Events of one or more whole revisions, oldest first. A revision is never cut in two.
+struct WatchBatch {
+  std::vector<WatchEvent> events;
+  /// All events through this revision have been delivered.
+  Revision revision;
+  /// Events from the asked revision on are no longer kept. The watch has ended: read the range again
+  /// and watch from there. `events` is empty.
+  bool compacted = false;
+};
+
+/// Ends the watch when destroyed: no call of its handler begins after the destructor returns, if
+/// that runs on the watch's executor (a strand or a single thread); else one may still be under way.
+class WatchHandle {
+ public:
+  virtual ~WatchHandle() = default;
+};
+
+/// The store of the catalog and of every partition's configuration, in etcd's terms: a versioned key
+/// space with compare-and-swap transactions and watches (https://etcd.io/docs/v3.4/learning/api/).
+/// Implementations: etcd (clusters), embedded (`onggi dev`), simulated. Leases (etcd's Lease service)
+/// join the interface with the coordinator's election.
+///
+/// All functions are thread-safe and return at once. A callback is called exactly once, on a thread
+/// of the store or, at the latest, while the store is closed; never before the call that passed it has
+/// returned, with no lock held. Reads are linearizable: they see every transaction that was answered
+/// before they were asked.
+///
+/// Errors: kUnavailable (not done; ask again), kUnknownOutcome (a transaction may have taken effect,
+/// or may still: see replication.md R3), kResourceExhausted (over the bound of requests in
+/// flight; not done), kInvalidArgument (over the limits above), kOutOfSpace, kCorruption.
+class MetadataStore {
+ public:
+  using RangeCallback = std::function<void(Result<RangeResult>)>;
+  using TransactionCallback = std::function<void(Result<TransactionResult>)>;
+  using WatchCallback = std::function<void(const WatchBatch&)>;
+
+  virtual ~MetadataStore() = default;
+
+  /// The keys in [start, end), at most `limit` (0: all). An empty `end` is the end of the key space.
+  virtual void AsyncRange(std::string start, std::string end, size_t limit,
+                          RangeCallback callback) = 0;
+
+  virtual void AsyncCommit(Transaction transaction, TransactionCallback callback) = 0;
+
+  /// Calls `callback` on `executor` (use a strand, or a single-threaded context: batches are posted
+  /// in revision order) with the events of keys that begin with `prefix`, from `from` on
+  /// (Revision 0: from now on). Ends with the handle, or after `compacted`.
+  virtual std::unique_ptr<WatchHandle> Watch(std::string prefix, Revision from,
+                                             boost::asio::any_io_executor executor,
+                                             WatchCallback callback) = 0;
+
+  // The same for coroutines, resumed on the caller's executor.
+
+  boost::asio::awaitable<Result<RangeResult>> Range(std::string start, std::string end,
+                                                    size_t limit = 0);
+  /// All keys that begin with `prefix`.
+  boost::asio::awaitable<Result<RangeResult>> RangePrefix(std::string prefix);
+  /// One key; kNotFound without it.
+  boost::asio::awaitable<Result<KeyValue>> Get(std::string key);
+  boost::asio::awaitable<Result<TransactionResult>> Commit(Transaction transaction);
+};
+
+/// The end of the range of keys that begin with `prefix`: the least key greater than all of them.
+/// Empty (the end of the key space) when there is none.
+std::string PrefixEnd(std::string_view prefix);
+
+}  // namespace onggi::metadata
