@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "server/model/encoding.h"
 #include "server/model/value.h"
 
 namespace onggi::model {
@@ -19,7 +20,8 @@ using AttributeMap = std::map<std::string, AttributeValue, std::less<>>;
 using AttributeList = std::vector<AttributeValue>;
 
 /// A value taken apart so that it can be changed: what an UpdateExpression works on. Subtrees that
-/// nobody touches stay encoded (`Encoded`), so an update of one attribute copies the others as bytes.
+/// nobody touches stay encoded (`Encoded`), so an update of one attribute copies the others as
+/// bytes.
 class AttributeValue {
  public:
   /// A value still in its stored form.
@@ -28,6 +30,7 @@ class AttributeValue {
   };
 
   AttributeValue() : AttributeValue(Null()) {}
+  explicit AttributeValue(Encoded encoded) : state_(std::move(encoded)) {}
   explicit AttributeValue(ValueView view) : state_(Encoded{std::string(view.encoded())}) {}
   explicit AttributeValue(AttributeList list) : state_(std::move(list)) {}
   explicit AttributeValue(AttributeMap map) : state_(std::move(map)) {}
@@ -37,10 +40,14 @@ class AttributeValue {
   static AttributeValue Of(const Number& number);
   static AttributeValue String(std::string_view text);
   static AttributeValue Binary(std::string_view bytes);
-  /// Sorts and removes duplicates. Elements are payloads; type is a set type.
+  /// Sorts and removes duplicates. Elements are payloads (string or binary bytes, Number
+  /// encodings); type is a set type. There is at least one element: the service has no empty sets.
   static AttributeValue Set(Type type, std::vector<std::string> elements);
 
   Type type() const;
+
+  /// Levels of lists and maps, as ValueView::Nesting().
+  int Nesting() const;
 
   /// The list or map inside, decoded one level if it was still encoded. CHECKs the type.
   AttributeList& MutableList();
@@ -67,18 +74,14 @@ class MapBuilder {
   void Clear();
   bool empty() const { return entries_.empty(); }
   void Add(std::string_view name, std::string_view encoded_value);
-  /// Appends the map as a value (type byte and payload).
+  /// Appends the map as a value (type byte and payload). Clear() before the next Add().
   void FinishValue(std::string* out);
-  /// Appends the map as an item (format byte and payload).
+  /// Appends the map as an item (format byte and payload). Clear() before the next Add().
   void FinishItem(std::string* out);
 
  private:
-  void FinishPayload(std::string* out);
-  struct Entry {
-    uint32_t name_offset, name_size, value_offset, value_size;
-  };
-  std::string arena_;
-  std::vector<Entry> entries_;
+  std::string buffer_;  ///< entries as they are stored, in the order of Add()
+  std::vector<internal::MapEntry> entries_;
 };
 
 }  // namespace onggi::model

@@ -12,12 +12,12 @@
 /// Source: docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_AttributeValue.html
 namespace onggi::model {
 
-/// Reads one attribute value and appends its stored form to `out`. `json` has already passed the wire
-/// schema (objects where objects are due, strings where strings are due); what is left are the
-/// service's own rules, in its words, as InvalidArgument: exactly one type key ("Supplied AttributeValue
-/// is empty, must contain exactly one of the supported datatypes" and "... has more than one datatypes set,
-/// must contain exactly one of the supported datatypes"), numbers, base64, empty sets, duplicate set
-/// elements, nesting beyond kMaxNesting.
+/// Reads one attribute value and appends its stored form to `out`. `json` has already passed the
+/// wire schema (objects where objects are due, strings where strings are due); what is left are the
+/// service's own rules, in its words, as InvalidArgument: exactly one type key ("Supplied
+/// AttributeValue is empty, must contain exactly one of the supported datatypes" and "... has more
+/// than one datatypes set, must contain exactly one of the supported datatypes"), numbers, base64,
+/// empty sets, duplicate set elements, nesting beyond kMaxNesting.
 Status ParseValue(simdjson::dom::element json, std::string* out);
 
 /// Reads an object of attribute values ("Item", "Key") and appends an item in stored form.

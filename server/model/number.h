@@ -12,20 +12,22 @@ namespace onggi::model {
 /// A DynamoDB number: a decimal of up to 38 significant digits with a magnitude in
 /// [1e-130, 9.9999999999999999999999999999999999999E+125], or zero.
 ///
-/// Held in its order-preserving encoding (docs/formats.md), which is also how it is stored and how it
-/// stands in keys: equal numbers have equal bytes, and memcmp of two encodings is the order of the
-/// numbers. No encoding is a proper prefix of another.
-/// Source: docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html
+/// Held in its order-preserving encoding (docs/formats.md), which is also how it is stored
+/// and how it stands in keys: equal numbers have equal bytes, and memcmp of two encodings is the
+/// order of the numbers. No encoding is a proper prefix of another. Source:
+/// docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html
 class Number {
  public:
-  /// Longest encoding: sign-and-exponent bytes, 19 base-100 digits, terminator.
+  /// Room for the longest encoding: sign, exponent, 19 pairs of digits, terminator.
   static constexpr size_t kMaxEncodedSize = 24;
 
   /// Zero.
   Number();
 
   /// Parses what a client sent: optional sign, digits, point, exponent. Errors are the service's
-  /// exact messages (InvalidArgument), such as "The parameter cannot be converted to a numeric value: x",
+  /// exact messages (InvalidArgument): "The parameter cannot be converted to a numeric value: x"
+  /// (without
+  /// ": x" when the text is empty),
   /// "Attempting to store more than 38 significant digits in a Number",
   /// "Number overflow. Attempting to store a number with magnitude larger than supported range",
   /// "Number underflow. Attempting to store a number with magnitude smaller than supported range".
@@ -48,19 +50,28 @@ class Number {
   static Result<Number> Add(const Number& a, const Number& b);
   static Result<Number> Subtract(const Number& a, const Number& b);
 
-  /// Bytes that the service counts for it: about (significant digits / 2) + 1, one more when negative.
+  /// Bytes that the service counts for it: about (significant digits / 2) + 1, one more when
+  /// negative.
   static size_t BilledSize(std::string_view encoded);
   size_t BilledSize() const { return BilledSize(encoded()); }
 
   bool IsZero() const;
   bool IsNegative() const;
+  Number Negated() const;
+
+  /// Is this an encoding that this class would make?
+  static bool IsValidEncoding(std::string_view encoded);
 
   bool operator==(const Number& other) const { return encoded() == other.encoded(); }
   auto operator<=>(const Number& other) const { return encoded() <=> other.encoded(); }
 
  private:
+  /// The number digits[0].digits[1]... * 10^exponent: `count` digits as values 0..9, the first and
+  /// the last not 0, all in range.
+  static Number Pack(bool negative, int exponent, const char* digits, int count);
+
   std::array<char, kMaxEncodedSize> bytes_;
-  uint8_t size_ = 0;
+  uint8_t size_;
 };
 
 }  // namespace onggi::model

@@ -11,11 +11,11 @@
 
 /// Attribute values in their stored form.
 ///
-/// A value is one byte of Type and a payload (docs/formats.md). The form is canonical: number texts that
-/// mean the same, sets in another order and maps in another order all have the same bytes, so that
-/// DynamoDB's equality is memcmp of encodings. Requests are parsed straight into this form, conditions
-/// and filters read it in place, and responses are written from it; only an update of a nested path
-/// takes it apart (AttributeValue).
+/// A value is one byte of Type and a payload (docs/formats.md). The form is canonical: number
+/// texts that mean the same, sets in another order and maps in another order all have the same
+/// bytes, so that DynamoDB's equality is memcmp of encodings. Requests are parsed straight into
+/// this form, conditions and filters read it in place, and responses are written from it; only an
+/// update of a nested path takes it apart (AttributeValue).
 namespace onggi::model {
 
 /// In the order of nothing visible; the numbers are on disk, so they never change.
@@ -36,15 +36,34 @@ enum class Type : uint8_t {
 std::string_view TypeName(Type type);
 std::optional<Type> TypeFromName(std::string_view name);
 
-/// Deepest nesting of lists and maps in an item, counted as the service does.
+constexpr bool IsSet(Type type) { return type >= Type::kStringSet && type <= Type::kBinarySet; }
+/// kString, kNumber or kBinary: the type of the elements of a set type.
+Type ElementType(Type set_type);
+
+/// Deepest nesting of lists and maps, counted as the service does: the item itself is the first
+/// level, so an attribute's value nests 31 deep. A value by itself (of an expression) may nest 32
+/// deep.
 inline constexpr int kMaxNesting = 32;
+/// What the service says to a request with a deeper value. (To an update whose *result* is deeper
+/// it says the part before the colon.)
+inline constexpr char kNestingError[] =
+    "Nesting Levels have exceeded supported limits: Attributes in the item have nested levels "
+    "beyond "
+    "supported limit";
+
+/// Longest attribute name in bytes; names are not empty.
+inline constexpr size_t kMaxAttributeNameSize = 65535;
+
+/// First byte of an item in stored form.
+inline constexpr uint8_t kItemFormat = 1;
 
 class MapView;
 class ListView;
 class SetView;
 
-/// A value in its stored form, not owned. As cheap to copy as a string_view. Accessors CHECK the type
-/// in debug builds only: call type() first. Bytes must have passed Validate() or come from our encoder.
+/// A value in its stored form, not owned. As cheap to copy as a string_view. Accessors CHECK the
+/// type in debug builds only: call type() first. Bytes must have passed Validate() or come from our
+/// encoder.
 class ValueView {
  public:
   ValueView() = default;
@@ -70,6 +89,10 @@ class ValueView {
   /// map. nullopt for the types that it refuses.
   std::optional<uint64_t> FunctionSize() const;
 
+  /// Levels of lists and maps: 0 for a scalar or set, 1 for a list of scalars. An attribute's value
+  /// may have kMaxNesting - 1.
+  int Nesting() const;
+
   bool operator==(const ValueView& other) const { return encoded_ == other.encoded_; }
 
   /// Order of two values of the same S, N or B type: bytes for S and B, numeric for N.
@@ -79,8 +102,8 @@ class ValueView {
   std::string_view encoded_;
 };
 
-/// The elements of a set, in canonical (byte) order. Elements are payloads: string or binary bytes, or
-/// Number encodings.
+/// The elements of a set, in canonical (byte) order. Elements are payloads: string or binary bytes,
+/// or Number encodings.
 class SetView {
  public:
   SetView() = default;
@@ -140,8 +163,8 @@ class ListView {
   uint32_t count_ = 0;
 };
 
-/// The attributes of an item or a map, in byte order of their names. Find() is a binary search of the
-/// directory of offsets: a projection or filter touches only the attributes that it names.
+/// The attributes of an item or a map, in byte order of their names. Find() is a binary search of
+/// the directory of offsets: a projection or filter touches only the attributes that it names.
 class MapView {
  public:
   struct Entry {
@@ -153,8 +176,8 @@ class MapView {
   explicit MapView(std::string_view payload);
 
   uint32_t size() const { return count_; }
-  Entry at(uint32_t index) const;                     ///< index < size()
-  ValueView Find(std::string_view name) const;        ///< invalid view when absent
+  Entry at(uint32_t index) const;               ///< index < size()
+  ValueView Find(std::string_view name) const;  ///< invalid view when absent
   bool Contains(std::string_view name) const { return Find(name).valid(); }
 
  private:
@@ -164,8 +187,8 @@ class MapView {
   uint32_t count_ = 0;
 };
 
-/// An item in its stored form: a format byte and a map's payload. Owned bytes are a std::string; this is
-/// the view of them.
+/// An item in its stored form: a format byte and a map's payload. Owned bytes are a std::string;
+/// this is the view of them.
 class ItemView {
  public:
   ItemView() = default;
@@ -184,8 +207,9 @@ class ItemView {
   MapView attributes_;
 };
 
-/// Checks every length, order and type of an item that comes from outside (a disk, a peer, a fuzzer).
-/// Corruption says what is wrong. A value that passed may be viewed without further checks.
+/// Checks every length, order and type of an item that comes from outside (a disk, a peer, a
+/// fuzzer). Corruption says what is wrong. A value that passed may be viewed without further
+/// checks.
 Status ValidateItem(std::string_view encoded);
 Status ValidateValue(std::string_view encoded);
 
