@@ -82,6 +82,9 @@ class Encoder {
     if (strings_.capacity() > kMaxKeptScratch / sizeof(std::string_view)) strings_ = {};
     if (numbers_.capacity() > kMaxKeptScratch / sizeof(Number)) numbers_ = {};
     if (binaries_.capacity() > kMaxKeptScratch) binaries_ = {};
+    if (offsets_of_binaries_.capacity() > kMaxKeptScratch / sizeof(size_t)) {
+      offsets_of_binaries_ = {};
+    }
     return std::move(error_);
   }
 

@@ -322,9 +322,12 @@ size_t Number::BilledSize(std::string_view encoded) {
   if (encoded.size() == 1) return 1;
   const Decimal decimal = Unpack(encoded);
   // The service packs two decimal digits a byte, aligned to even powers of ten: an even number of
-  // digits that starts at an even power takes one byte more.
+  // digits that starts at an even power takes one byte more. A negative number has an end mark,
+  // except where all 20 bytes of digits are taken. (Measured with the consumed capacity of DynamoDB
+  // Local.)
   const bool straddles = decimal.size % 2 == 0 && decimal.exponent % 2 == 0;
-  return 1 + (decimal.size + 1) / 2 + (straddles ? 1 : 0) + (decimal.negative ? 1 : 0);
+  const size_t size = 1 + (decimal.size + 1) / 2 + (straddles ? 1 : 0) + (decimal.negative ? 1 : 0);
+  return std::min<size_t>(size, 21);
 }
 
 bool Number::IsZero() const { return static_cast<uint8_t>(bytes_[0]) == kZeroSign; }
