@@ -153,14 +153,17 @@ INVALID = "Invalid UpdateExpression: "
      INVALID + "Incorrect operand type for operator or function; operator or function: list_append, "
                "operand type: S"),
     ("ADD n :v", {":v": S("a")},
-     INVALID + "Incorrect operand type for operator or function; operator: ADD, operand type: STRING"),
+     INVALID + "Incorrect operand type for operator or function; operator: ADD, operand type: STRING, "
+               "typeSet: ALLOWED_FOR_ADD_OPERAND"),
     ("ADD n :v", {":v": {"BOOL": True}},
-     INVALID + "Incorrect operand type for operator or function; operator: ADD, operand type: BOOLEAN"),
+     INVALID + "Incorrect operand type for operator or function; operator: ADD, operand type: BOOLEAN, "
+               "typeSet: ALLOWED_FOR_ADD_OPERAND"),
     ("ADD l :v", {":v": L(N(1))},
-     INVALID + "Incorrect operand type for operator or function; operator: ADD, operand type: LIST"),
+     INVALID + "Incorrect operand type for operator or function; operator: ADD, operand type: LIST, "
+               "typeSet: ALLOWED_FOR_ADD_OPERAND"),
     ("DELETE n :v", {":v": N(1)},
      INVALID + "Incorrect operand type for operator or function; operator: DELETE, "
-               "operand type: NUMBER"),
+               "operand type: NUMBER, typeSet: ALLOWED_FOR_DELETE_OPERAND"),
     ("ADD n s", None, INVALID + 'Syntax error; token: "s", near: "n s"'),
     ("SET n = n + n + :v", {":v": N(1)}, INVALID + 'Syntax error; token: "+", near: "n + :v"'),
     # What only the item can show.
