@@ -1,12 +1,16 @@
 #pragma once
 
 #include <array>
+#include <boost/asio/awaitable.hpp>
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <shared_mutex>
 #include <string>
 #include <string_view>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "common/ids.h"
@@ -36,11 +40,14 @@ struct Table {
 
 /// Every table's record, kept up to date from the metadata store's watch, in memory for the hot path.
 ///
-/// Filled by CatalogWatcher (Put and Remove, one thread at a time); read from any thread. Sixteen
-/// locks, each for the tables whose names hash to it: a reader holds one, shared, for one map lookup.
+/// Made by main; filled by CatalogWatcher, and ahead of it by the control operations of this process, so
+/// that they read their own writes; read from any thread. Sixteen locks, each for the tables whose
+/// names hash to it: a reader of Find() holds one, shared, for one lookup. What writes go by (ids,
+/// revisions, names in order) is under a lock of its own.
 class Catalog {
  public:
-  Catalog() = default;
+  /// `account_id` stands in ARNs.
+  explicit Catalog(std::string account_id = "000000000000") : account_id_(std::move(account_id)) {}
   Catalog(const Catalog&) = delete;
   Catalog& operator=(const Catalog&) = delete;
 
@@ -51,13 +58,20 @@ class Catalog {
   std::vector<std::string> List(std::string_view account, std::string_view after,
                                 size_t limit) const;
 
-  /// How many tables the account has, in any status.
-  size_t Count(std::string_view account) const;
+  /// How many tables there are, of all accounts.
+  size_t size() const;
 
-  /// Takes a record, new or changed. A record whose account or name changed is CHECKed: they never do.
-  void Put(const proto::Table& record, std::string_view account_id);
-  /// Forgets the table with this account and name.
-  void Remove(std::string_view account, std::string_view name);
+  /// A record as the watch delivers it, written at `revision`.
+  void PutWatched(const proto::Table& record, Revision revision);
+  void RemoveWatched(TableId id, Revision revision);
+  /// The watch has delivered everything through `revision`.
+  void SetWatched(Revision revision);
+  /// Replaces everything by these records: the store as of `revision`.
+  void Reset(const std::vector<std::pair<proto::Table, Revision>>& records, Revision revision);
+
+  /// A record that this process has just committed at `revision`. Nothing happens where the watch was
+  /// faster.
+  void PutCommitted(const proto::Table& record, Revision revision);
 
  private:
   struct Hash {
@@ -66,17 +80,29 @@ class Catalog {
   };
   struct Shard {
     mutable std::shared_mutex mutex;
+    /// By "<account>/<name>".
     std::unordered_map<std::string, std::shared_ptr<const Table>, Hash, std::equal_to<>> tables;
   };
   static constexpr size_t kShards = 16;
 
-  const Shard& ShardOf(std::string_view key) const {
-    return shards_[Hash{}(key) % kShards];
-  }
+  struct Known {
+    std::string account;
+    std::string name;
+    Revision revision;
+  };
 
+  void PutLocked(const proto::Table& record, Revision revision);
+  void RemoveLocked(std::unordered_map<TableId, Known>::iterator it);
+  Shard& ShardOf(std::string_view key) { return shards_[Hash{}(key) % kShards]; }
+  const Shard& ShardOf(std::string_view key) const { return shards_[Hash{}(key) % kShards]; }
+
+  const std::string account_id_;
   std::array<Shard, kShards> shards_;
-  mutable std::shared_mutex names_mutex_;
-  std::map<std::string, std::map<std::string, bool>, std::less<>> names_;  ///< account -> names
+
+  mutable std::shared_mutex mutex_;
+  std::unordered_map<TableId, Known> known_;                         // guarded by mutex_
+  std::map<std::string, std::set<std::string>, std::less<>> names_;  // guarded by mutex_
+  Revision watched_;                                                 // guarded by mutex_
 };
 
 /// Live figures of a table, over all of its partitions. Implemented over the partitions of the node.
@@ -93,8 +119,9 @@ struct TableFigures {
 class TableStatistics {
  public:
   virtual ~TableStatistics() = default;
-  /// Any thread; zeros for a table without partitions.
-  virtual TableFigures Figures(TableId table) = 0;
+  /// Zeros for a table without partitions. May open a partition that nobody has used since the start:
+  /// resumes on the caller's executor.
+  virtual boost::asio::awaitable<TableFigures> Figures(TableId table) = 0;
 };
 
 /// "arn:aws:dynamodb:<region>:<account id>:table/<name>"

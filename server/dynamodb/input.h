@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string_view>
 
@@ -14,15 +15,16 @@ namespace onggi::dynamodb {
 /// as long as the CallContext's parser.
 class Input {
  public:
+  /// All members absent.
   Input() = default;
-  explicit Input(simdjson::dom::object object) : object_(object) {}
+  explicit Input(simdjson::dom::object object) : object_(object), present_(true) {}
 
   simdjson::dom::object object() const { return object_; }
 
   /// The member, when it is there and not null.
   std::optional<simdjson::dom::element> Find(std::string_view name) const {
     simdjson::dom::element element;
-    if (object_.at_key(name).get(element) || element.is_null()) return std::nullopt;
+    if (!present_ || object_.at_key(name).get(element) || element.is_null()) return std::nullopt;
     return element;
   }
   bool Has(std::string_view name) const { return Find(name).has_value(); }
@@ -58,7 +60,7 @@ class Input {
     if (auto e = Find(name); e && !e->get(value)) return value;
     return std::nullopt;
   }
-  /// The same as a structure to look into; its members are all absent when it is.
+  /// The same as a structure to look into.
   std::optional<Input> Structure(std::string_view name) const {
     if (auto o = Object(name)) return Input(*o);
     return std::nullopt;
@@ -88,6 +90,7 @@ class Input {
 
  private:
   simdjson::dom::object object_;
+  bool present_ = false;
 };
 
 }  // namespace onggi::dynamodb
