@@ -1,1 +1,95 @@
-int main() { return 0; }
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "common/log.h"
+#include "server/dev_server.h"
+#include "server/options.h"
+
+namespace onggi {
+namespace {
+
+constexpr const char* kVersion = "0.1.0";
+
+/// Signals are taken by main's sigwait: every thread started from here on inherits the mask.
+sigset_t BlockSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);  // a client that went away is an error of its write
+  return signals;
+}
+
+Status ConfigureLog(const ServerOptions& options) {
+  log::Options log_options;
+  ASSIGN_OR_RETURN(log_options.level, log::ParseLevel(options.log_level));
+  ASSIGN_OR_RETURN(log_options.format, log::ParseFormat(options.log_format));
+  log_options.file = options.log_file;
+  return log::Configure(log_options);
+}
+
+void PrintWelcome(const ServerOptions& options, const DevServer& server) {
+  const std::string host = options.bind.find(':') == std::string::npos ? options.bind
+                                                                       : "[" + options.bind + "]";
+  const std::string endpoint = "http://" + host + ":" + std::to_string(server.aws_port());
+  std::printf("dynamodb  %s\n", endpoint.c_str());
+  std::printf("admin     http://%s:%u/metrics\n", host.c_str(), server.admin_port());
+  std::printf("data      %s\n", options.data_dir.c_str());
+  std::printf(
+      "try       AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s "
+      "aws dynamodb list-tables --region %s --endpoint-url %s\n",
+      options.credentials.empty() ? "dev" : "...", options.credentials.empty() ? "dev" : "...",
+      options.region.c_str(), endpoint.c_str());
+  std::fflush(stdout);
+}
+
+int RunDev(const ServerOptions& options) {
+  const sigset_t signals = BlockSignals();
+  Status status = ConfigureLog(options);
+  if (status.ok()) {
+    DevServer server(options);
+    status = server.Start();
+    if (status.ok()) {
+      PrintWelcome(options, server);
+      int received = 0;
+      sigwait(&signals, &received);
+      log::Info("stopping", "signal", received);
+      server.Stop();
+      log::Flush();
+      return 0;
+    }
+  }
+  std::fprintf(stderr, "onggi: %s\n", status.message().c_str());
+  return 1;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Onggi: a self-hosted serverless data platform", "onggi");
+  app.set_version_flag("--version", kVersion);
+  app.require_subcommand(1);
+  ServerOptions options;
+  OptionTable table;
+  options.AddTo(&table);
+  CLI::App* dev = app.add_subcommand("dev", "Everything in one process, for a laptop");
+  table.AddFlags(*dev);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error);
+  }
+  if (const Status loaded = table.Load(environ); !loaded.ok()) {
+    std::fprintf(stderr, "onggi: %s\n", loaded.message().c_str());
+    return 2;
+  }
+  return RunDev(options);
+}
+
+}  // namespace
+}  // namespace onggi
+
+int main(int argc, char** argv) { return onggi::Main(argc, argv); }

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "common/ids.h"
+#include "common/status.h"
+#include "server/partition/statistics.h"
+
+namespace rocksdb {
+class WriteBatch;
+}
+
+/// Effects: what a log entry does to a partition's store.
+///
+/// A write is evaluated once, on the primary; its entry carries the final bytes, so a backup or a replay
+/// only applies them and cannot come to another result (architecture.md section 4). docs/formats.md
+/// describes the bytes.
+namespace onggi::partition {
+
+/// Log entry types. On disk: never renumber.
+enum class EntryType : uint8_t {
+  kEpochStart = 1,  ///< opens a reign; no effects
+  kWrites = 2,      ///< a batch of effects
+};
+
+/// First byte of every key in a partition's store: which ordered space it belongs to.
+inline constexpr char kMetaSpace = 0x01;
+inline constexpr char kItemSpace = 0x02;
+inline constexpr char kCollectionSpace = 0x03;
+inline constexpr char kLocalIndexSpace = 0x10;  ///< + number of the index
+
+/// The store key of the applied state.
+inline constexpr std::string_view kAppliedKey{"\x01"
+                                              "applied",
+                                              8};
+
+/// What one replica has applied: the place in the log and the live figures at that place. One record in
+/// the store, in the same batch as the effects.
+struct AppliedState {
+  Epoch epoch;
+  LogIndex index;
+  PartitionStatistics statistics;
+
+  void EncodeTo(std::string* out) const;
+  static Result<AppliedState> Decode(std::string_view bytes);
+};
+
+/// Collects the effects of one log entry. Starts with the partition's figures after it.
+class EffectWriter {
+ public:
+  bool empty() const { return operations_.empty(); }
+  size_t size() const { return operations_.size(); }
+  void Put(char space, std::string_view key, std::string_view value);
+  void Delete(char space, std::string_view key);
+  /// The entry's payload, leaving the writer empty.
+  std::string Finish(const PartitionStatistics& after);
+
+ private:
+  std::string operations_;
+};
+
+/// Walks an entry's effects in order: (store key, value), no value for a deletion. `statistics` may be
+/// null. Corruption when malformed; what came before the damage has been visited.
+Status ForEachEffect(
+    std::string_view payload, PartitionStatistics* statistics,
+    const std::function<void(std::string_view, std::optional<std::string_view>)>& visit);
+
+/// Adds an entry's effects to a RocksDB batch and gives its figures. Corruption when malformed.
+Status ReplayEffects(std::string_view payload, rocksdb::WriteBatch* batch,
+                     PartitionStatistics* statistics);
+
+}  // namespace onggi::partition

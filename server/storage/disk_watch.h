@@ -1,0 +1,48 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "common/status.h"
+
+namespace onggi::storage {
+
+/// Watches the free space of a file system ahead of need (replication.md R10): below a reserve, writes
+/// are refused while what was promised still fits; they are accepted again once a quarter more than the
+/// reserve is free.
+///
+/// One thread of its own, joined by the destructor.
+class DiskWatch {
+ public:
+  /// `reserve_bytes` 0: a twentieth of the file system, within [32 MB, 1 GB].
+  DiskWatch(std::string path, uint64_t reserve_bytes, std::chrono::milliseconds interval);
+  ~DiskWatch();
+  DiskWatch(const DiskWatch&) = delete;
+  DiskWatch& operator=(const DiskWatch&) = delete;
+
+  /// Any thread.
+  const std::atomic<bool>& low() const { return low_; }
+  uint64_t available_bytes() const { return available_.load(std::memory_order_relaxed); }
+  uint64_t reserve_bytes() const { return reserve_; }
+
+ private:
+  void Look();
+  void Run();
+
+  const std::string path_;
+  const std::chrono::milliseconds interval_;
+  uint64_t reserve_ = 0;
+  std::atomic<bool> low_{false};
+  std::atomic<uint64_t> available_{0};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool stopping_ = false;  // guarded by mutex_
+  std::thread thread_;
+};
+
+}  // namespace onggi::storage

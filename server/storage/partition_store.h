@@ -1,0 +1,127 @@
+#pragma once
+
+#include <rocksdb/cache.h>
+#include <rocksdb/db.h>
+#include <rocksdb/options.h>
+#include <rocksdb/write_batch.h>
+#include <rocksdb/write_buffer_manager.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "common/status.h"
+
+namespace onggi::metrics {
+class Registry;
+}
+
+namespace onggi::storage {
+
+struct StorageOptions {
+  /// For block cache, table indexes and write buffers together, in bytes.
+  size_t memory_bytes = size_t{1} << 30;
+  int background_threads = 2;
+};
+
+/// What all the partitions' RocksDB instances of a node share: one cache, one write-buffer budget (charged
+/// to the cache), one pool of compaction threads, one comparator of bytes.
+///
+/// Made before the first store, destroyed after the last. Thread-safe.
+class StorageEnvironment {
+ public:
+  explicit StorageEnvironment(const StorageOptions& options);
+
+  /// Options of one partition's instance.
+  rocksdb::Options MakeOptions() const;
+
+  /// Cache, write buffers, compaction and stalls of all partitions together. The registry must not
+  /// outlive this.
+  void AddMetrics(metrics::Registry* registry) const;
+
+  const std::shared_ptr<rocksdb::Cache>& block_cache() const { return cache_; }
+  const std::shared_ptr<rocksdb::WriteBufferManager>& write_buffers() const {
+    return write_buffers_;
+  }
+
+ private:
+  StorageOptions options_;
+  std::shared_ptr<rocksdb::Cache> cache_;
+  std::shared_ptr<rocksdb::WriteBufferManager> write_buffers_;
+  std::shared_ptr<rocksdb::Statistics> statistics_;
+};
+
+/// A value and the block or buffer that holds it.
+class PinnedValue {
+ public:
+  std::string_view view() const { return {slice_.data(), slice_.size()}; }
+
+ private:
+  friend class PartitionStore;
+  rocksdb::PinnableSlice slice_;
+};
+
+/// A walk over [lower, upper) in either direction, on a snapshot.
+class RangeIterator {
+ public:
+  bool Valid() const { return it_->Valid(); }
+  void Next() { reverse_ ? it_->Prev() : it_->Next(); }
+  std::string_view key() const { return {it_->key().data(), it_->key().size()}; }
+  std::string_view value() const { return {it_->value().data(), it_->value().size()}; }
+  Status status() const;
+
+ private:
+  friend class PartitionStore;
+  std::string lower_, upper_;
+  rocksdb::Slice lower_slice_, upper_slice_;
+  bool reverse_ = false;
+  std::unique_ptr<rocksdb::Iterator> it_;
+};
+
+/// The applied state of one replica of a partition: one RocksDB without its own write-ahead log.
+///
+/// The partition's log is the only write-ahead log: what a crash takes from the write buffers is replayed
+/// from there. Every batch carries the applied index, in the single column family, so a flushed file is
+/// always a consistent prefix of the log. Reads are thread-safe; Apply() has one caller at a time.
+/// A background error (full disk) makes Apply() fail until Resume() succeeds; reads go on.
+class PartitionStore {
+ public:
+  struct Events {
+    /// A write buffer reached the disk. Called on a RocksDB thread.
+    std::function<void()> on_flushed;
+    /// Background work failed. Called on a RocksDB thread.
+    std::function<void(const Status&)> on_background_error;
+  };
+
+  /// Opens the store in `directory`, or makes it when `create`. Corruption names the file.
+  static Result<std::unique_ptr<PartitionStore>> Open(const StorageEnvironment& environment,
+                                                      const std::string& directory, bool create,
+                                                      Events events);
+  ~PartitionStore();
+
+  Status Apply(rocksdb::WriteBatch* batch);
+
+  /// False: there is no such key. Reads from disk when the block is not cached.
+  Result<bool> Get(std::string_view key, PinnedValue* value) const;
+  /// The same for what has reached the disk alone: what a crash would leave.
+  Result<bool> GetPersisted(std::string_view key, std::string* value) const;
+
+  std::unique_ptr<RangeIterator> NewIterator(std::string_view lower, std::string_view upper,
+                                             bool reverse, bool fill_cache) const;
+
+  /// Writes the write buffers to disk. With wait=false it only starts.
+  Status Flush(bool wait);
+  /// Tries to leave the error state after the cause (a full disk) has gone.
+  Status Resume();
+
+  rocksdb::DB* db() { return db_.get(); }
+
+ private:
+  class Listener;
+  PartitionStore() = default;
+  std::shared_ptr<Listener> listener_;
+  std::unique_ptr<rocksdb::DB> db_;
+};
+
+}  // namespace onggi::storage

@@ -1,0 +1,189 @@
+"""Runs the test layers of `./x test` and ends with one line that counts them all.
+
+Each layer is one command whose results are read from the JUnit file that it writes, so the closing
+line counts single tests, not layers. A layer that fails does not stop the later ones.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "build" / "test-results"
+FUZZ_SECONDS = int(os.environ.get("ONGGI_FUZZ_SECONDS", "30"))
+
+
+class Layer:
+    """One layer: `run()` returns (passed, failed)."""
+
+    def __init__(self, name, run):
+        self.name = name
+        self.run = run
+
+
+def build(tree, *targets):
+    """Builds a tree with ./x, so that there is one way to configure it. Ends the run on failure."""
+    code = subprocess.run([ROOT / "x", "build", tree, *targets], cwd=ROOT).returncode
+    if code != 0:
+        print(f"building {tree} failed", flush=True)
+        print("0 passed, 1 failed")
+        sys.exit(1)
+
+
+def read_junit(path):
+    """(passed, failed) of a JUnit file; a missing file is one failure."""
+    if not path.exists():
+        return 0, 1
+    passed = failed = 0
+    for case in ElementTree.parse(path).getroot().iter("testcase"):
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed += 1
+        elif case.find("skipped") is None:
+            passed += 1
+    return passed, failed
+
+
+def command(arguments, env=None):
+    merged = dict(os.environ, **(env or {}))
+    return subprocess.run([str(a) for a in arguments], cwd=ROOT, env=merged).returncode
+
+
+def googletests(tree, env=None):
+    """Every unit test binary of a tree, counted by test."""
+    passed = failed = 0
+    for binary in sorted((ROOT / "build" / tree / "tests" / "unit").glob("*/*_test")):
+        report = RESULTS / f"{tree}-{binary.name}.xml"
+        report.unlink(missing_ok=True)
+        code = command([binary, "--gtest_brief=1", f"--gtest_output=xml:{report}"], env)
+        good, bad = read_junit(report)
+        if code != 0 and bad == 0:
+            bad = 1  # it died
+        print(f"  {tree}/{binary.name}: {good} passed, {bad} failed", flush=True)
+        passed += good
+        failed += bad
+    return passed, failed
+
+
+def pytest(folder, tree="release", env=None):
+    report = RESULTS / f"{tree}-{folder.replace('/', '-')}.xml"
+    report.unlink(missing_ok=True)
+    settings = {"ONGGI_BINARY": str(ROOT / "build" / tree / "onggi"), **(env or {})}
+    code = command(
+        ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{folder}",
+         f"--junitxml={report}"], settings)
+    good, bad = read_junit(report)
+    if code not in (0, 1) and bad == 0:
+        bad = 1
+    return good, bad
+
+
+SANITIZER_ENV = {
+    "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=0",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+}
+
+
+def unit():
+    build("release")
+    return googletests("release")
+
+
+def asan():
+    """The sanitizer build runs the unit tests and the integration tests."""
+    build("asan")
+    good, bad = googletests("asan", SANITIZER_ENV)
+    more_good, more_bad = pytest("integration", "asan", {**SANITIZER_ENV, "ONGGI_SLOW_BUILD": "1"})
+    return good + more_good, bad + more_bad
+
+
+def fuzz():
+    """Every fuzz target for FUZZ_SECONDS, two at a time, from its seed corpus."""
+    build("asan")
+    targets = sorted((ROOT / "build" / "asan" / "tests" / "fuzz").glob("*_fuzz"))
+    if not targets:
+        return 0, 1
+    passed = failed = 0
+    running = []
+
+    def finish(name, process, log):
+        nonlocal passed, failed
+        code = process.wait()
+        text = log.read_text(errors="replace")
+        runs = re.findall(r"Done (\d+) runs", text)
+        print(f"  {name}: {'ok' if code == 0 else 'FAILED'}, {runs[-1] if runs else 0} inputs", flush=True)
+        if code != 0:
+            print(text[-4000:])
+            failed += 1
+        else:
+            passed += 1
+
+    for target in targets:
+        if len(running) == 2:
+            finish(*running.pop(0))
+        corpus = ROOT / "build" / "fuzz-corpus" / target.name
+        corpus.mkdir(parents=True, exist_ok=True)
+        seeds = ROOT / "tests" / "fuzz" / "seeds" / target.name
+        log = RESULTS / f"{target.name}.log"
+        arguments = [str(target), f"-max_total_time={FUZZ_SECONDS}", "-max_len=65536",
+                     "-rss_limit_mb=4096", "-timeout=10", "-print_final_stats=1", str(corpus)]
+        if seeds.is_dir():
+            arguments.append(str(seeds))
+        process = subprocess.Popen(arguments, cwd=RESULTS, stdout=log.open("w"),
+                                   stderr=subprocess.STDOUT, env=dict(os.environ, **SANITIZER_ENV))
+        running.append((target.name, process, log))
+    for item in running:
+        finish(*item)
+    return passed, failed
+
+
+def with_server(folder):
+    def run():
+        build("release")
+        return pytest(folder)
+    return run
+
+
+LAYERS = [
+    Layer("tidy", lambda: pytest("tidy")),
+    Layer("unit", unit),
+    Layer("integration", with_server("integration")),
+    Layer("differential", with_server("differential")),
+    Layer("crash", with_server("crash")),
+    Layer("robustness", with_server("robustness")),
+    Layer("asan", asan),
+    Layer("fuzz", fuzz),
+]
+
+
+def main():
+    names = sys.argv[1:]
+    unknown = set(names) - {layer.name for layer in LAYERS}
+    if unknown:
+        print(f"no such layer: {', '.join(sorted(unknown))}; there are: "
+              f"{', '.join(layer.name for layer in LAYERS)}", file=sys.stderr)
+        return 2
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    total_passed = total_failed = 0
+    rows = []
+    for layer in LAYERS:
+        if names and layer.name not in names:
+            continue
+        print(f"== {layer.name}", flush=True)
+        start = time.monotonic()
+        passed, failed = layer.run()
+        rows.append((layer.name, passed, failed, time.monotonic() - start))
+        total_passed += passed
+        total_failed += failed
+    print("== summary")
+    for name, passed, failed, seconds in rows:
+        print(f"  {name:<14} {passed:5} ok {failed:5} bad {seconds:7.0f} s")
+    print(f"{total_passed} passed, {total_failed} failed", flush=True)
+    return 1 if total_failed or not total_passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
