@@ -31,7 +31,7 @@ class Condition {
   bool EvaluateNode(uint32_t index, const model::ItemView& item) const;
 
   Tree tree_;
-  uint32_t root_ = kNoNode;
+  uint32_t root_ = kNoNode;  ///< none: always true
 };
 
 /// Parses a condition. `parameter_name` stands in messages: "ConditionExpression" or

@@ -62,7 +62,7 @@ class ParsedKeyCondition {
   struct Part {
     std::string attribute;
     KeyOperator op = KeyOperator::kNone;
-    bool supported = true;  ///< false: a legacy operator that keys cannot have
+    bool indexable = true;  ///< false: a legacy operator that no key can have
     std::vector<std::string> operands;
   };
   std::vector<Part> parts_;

@@ -18,6 +18,10 @@ namespace onggi::expression {
 /// ConditionalOperator; the default is AND.
 enum class ConditionalOperator : uint8_t { kAnd, kOr };
 
+/// For a request that has ConditionalOperator: `conditions` is the number of elements of its Expected,
+/// QueryFilter or ScanFilter (0 when it has none). InvalidArgument unless there are two or more.
+Status CheckConditionalOperator(size_t conditions);
+
 /// Expected of PutItem, UpdateItem and DeleteItem.
 Result<Condition> ConditionFromExpected(simdjson::dom::object expected, ConditionalOperator op);
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,8 +10,7 @@
 namespace onggi::expression {
 
 /// ExpressionAttributeNames and ExpressionAttributeValues of one request, and which of them its
-/// expressions used. Requests have few, so they are searched linearly. Not thread-safe; parsing marks
-/// use. Whether a placeholder's key is well formed, and whether a value is valid, is checked by whoever
+/// expressions used. Not thread-safe: parsing marks use. Whether a placeholder's key is well formed, and whether a value is valid, is checked by whoever
 /// fills it (CheckNamePlaceholder and CheckValuePlaceholder give the service's words for the former).
 class Placeholders {
  public:
@@ -39,11 +39,18 @@ class Placeholders {
     std::string content;
     bool used = false;
   };
-  static const std::string* Use(std::vector<Entry>* entries, std::string_view placeholder);
-  static void AppendUnused(const std::vector<Entry>& entries, std::string* out);
+  struct Entries {
+    std::vector<Entry> list;
+    /// Indexes of `list` by placeholder, stable; made when a search finds many entries.
+    std::vector<uint32_t> sorted;
 
-  std::vector<Entry> names_;
-  std::vector<Entry> values_;
+    void Add(std::string_view placeholder, std::string content);
+    const std::string* Use(std::string_view placeholder);
+    void AppendUnused(std::string* out) const;
+  };
+
+  Entries names_;
+  Entries values_;
 };
 
 }  // namespace onggi::expression

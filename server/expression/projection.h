@@ -11,15 +11,6 @@
 
 namespace onggi::expression {
 
-/// Writes the parts of an item that some document paths name. No path may be another's prefix. Chosen
-/// list elements keep their order and close up: a[3], a[1] gives a list of two.
-class PathSelector {
- public:
-  /// Appends the encoded item to `out`.
-  static void Select(const Tree& tree, const std::vector<PathRef>& paths,
-                     const model::ItemView& item, std::string* out);
-};
-
 /// A ProjectionExpression, or AttributesToGet.
 class Projection {
  public:
@@ -39,7 +30,7 @@ class Projection {
  private:
   friend class ProjectionParser;
   Tree tree_;
-  std::vector<PathRef> paths_;
+  std::vector<PathRef> paths_;  ///< sorted
 };
 
 /// Errors are InvalidArgument: "Invalid ProjectionExpression: ...".

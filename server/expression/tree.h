@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +31,7 @@ struct PathElement {
   Slice name;                   ///< meaningful when it is no index
   uint32_t index = 0;
   bool is_index = false;
+  bool is_placeholder = false;  ///< while parsing: the name is a '#' placeholder's text
 };
 
 /// A document path: elements [first, first + count) of Tree::elements. The first is always a name.
@@ -102,9 +104,7 @@ struct Tree {
     bytes.append(text);
     return slice;
   }
-  model::ValueView ValueOf(const Node& node) const {
-    return model::ValueView(Bytes(node.value));
-  }
+  model::ValueView ValueOf(const Node& node) const { return model::ValueView(Bytes(node.value)); }
   std::string_view TopLevelName(PathRef path) const { return Bytes(elements[path.first].name); }
 
   /// Appends a path of one element: a top-level attribute.
@@ -120,8 +120,9 @@ struct Tree {
   bool SamePath(PathRef a, PathRef b) const;
   /// "[a, [0], b]", as the service's messages show paths.
   std::string PathText(PathRef path) const;
-  /// "a[0].b".
-  std::string PathExpression(PathRef path) const;
+
+  /// Adds the top-level attribute of `path` to `uses`, or notes there that it is nested.
+  void AddUse(PathRef path, std::vector<AttributeUse>* uses) const;
 };
 
 }  // namespace onggi::expression

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,11 +23,13 @@ class Update {
     /// wanted.
     std::string updated_old;
     std::string updated_new;
+    /// There was no item and every action only takes away: the service then creates none, and `item`
+    /// has the key attributes only.
+    bool creates_nothing = false;
   };
 
   /// Evaluates against the item as it was; every right-hand side sees that item. `old_item` invalid:
-  /// there is none, and the new item starts from the attributes of `key` (an item that has the key
-  /// attributes only). Writes `output` on success only. InvalidArgument with the service's messages:
+  /// there is none, and `key`, an item that has the key attributes only, stands in for it. Writes `output` on success only. InvalidArgument with the service's messages:
   /// "The document path provided in the update expression is invalid for update", "An operand in the
   /// update expression has an incorrect data type", "The provided expression refers to an attribute
   /// that does not exist in the item", "Type mismatch for attribute to update" (AttributeUpdates), and
@@ -46,13 +49,46 @@ class Update {
 
   enum class Kind : uint8_t { kSet, kRemove, kAdd, kDelete };
   struct Action {
-    Kind kind;
+    Kind kind = Kind::kSet;
     PathRef path;
     uint32_t value = kNoNode;
   };
+  /// What becomes of an action's path.
+  struct Change {
+    enum class Effect : uint8_t { kNone, kPut, kRemove };
+    Effect effect = Effect::kNone;
+    PathRef path;
+    model::ValueView value;  ///< kPut: of the old item, of the tree or of `owned`
+    std::string owned;
+
+    void Put(model::ValueView view) {
+      effect = Effect::kPut;
+      value = view;
+    }
+    void PutOwned() { Put(model::ValueView(owned)); }
+  };
+
+  /// After parsing: prepares what Apply needs in sorted order.
+  void Finish();
+
+  Status Compute(const Action& action, const model::ItemView& old_item, Change* change) const;
+  Status ComputeSet(uint32_t node, const model::ItemView& old_item, Change* change) const;
+  Status ComputeAdd(model::ValueView old_value, model::ValueView operand, Change* change) const;
+  Status ComputeDelete(model::ValueView old_value, model::ValueView operand, Change* change) const;
+  Status ResolveOperand(uint32_t node, const model::ItemView& old_item,
+                        model::ValueView* value) const;
+  Status WrongType() const;
+  bool ParentExists(PathRef path, const model::ItemView& old_item) const;
+  /// Appends `old_value` as `changes`, sorted paths into it, leave it.
+  void ApplyNested(std::span<const Change> changes, model::ValueView old_value,
+                   std::string* out) const;
+  void Merge(std::span<const Change> changes, const model::ItemView& base,
+             std::string* out) const;
 
   Tree tree_;
-  std::vector<Action> actions_;
+  std::vector<Action> actions_;    ///< in the order of the text
+  std::vector<uint32_t> sorted_;   ///< indexes of actions_, sorted by path
+  std::vector<PathRef> paths_;     ///< of the actions, sorted
   bool legacy_ = false;
 };
 
