@@ -137,9 +137,9 @@ Outcome Prepare(const CallContext& context, Input input, PageParameters* paramet
   if (!outcome.ok()) return outcome;
   outcome = CheckStartWithinQuery(*request, condition, parameters->start_key);
   if (!outcome.ok()) return outcome;
-  outcome = CheckFilter(*request, input.Has("QueryFilter"));
-  if (!outcome.ok()) return outcome;
   outcome = CheckPagePaths(*request);
+  if (!outcome.ok()) return outcome;
+  outcome = CheckFilter(*request, input.Has("QueryFilter"));
   if (!outcome.ok()) return outcome;
 
   request->reverse = !input.BoolOr("ScanIndexForward", true);
