@@ -36,9 +36,9 @@ struct Entry {
   std::string payload;
 };
 
-/// Told when appended entries are durable (kRelaxed: written). Called on the log's writer thread, in
-/// append order, once for a run of appends of one partition in a batch: be quick, post to your own
-/// executor, do not call back into the store with anything that waits (Flush, Close).
+/// Told when appended entries are durable (kRelaxed: written). Called on the log's writer thread,
+/// in append order, once for a run of appends of one partition in a batch: be quick, post to your
+/// own executor, do not call back into the store with anything that waits (Flush, Close).
 class AppendListener {
  public:
   virtual ~AppendListener() = default;
@@ -60,7 +60,8 @@ struct LogOptions {
   explicit LogOptions(std::string directory_) : directory(std::move(directory_)) {}
 
   std::string directory;
-  /// Size of a segment file. The first segments of a new log are smaller (see initial_segment_bytes).
+  /// Size of a segment file. The first segments of a new log are smaller (see
+  /// initial_segment_bytes).
   uint64_t segment_bytes = 64ull << 20;
   /// Size of the very first segment; each one after it is 4 times as large, up to segment_bytes, so
   /// that a small database stays small and starts at once.
@@ -79,8 +80,8 @@ struct LogOptions {
   std::chrono::milliseconds space_check_interval{500};
   /// Called for each batch; may be empty.
   std::function<void(const BatchObservation&)> on_batch;
-  /// Called once, on the writer thread, when a promised write or fdatasync failed. Empty: prints the
-  /// status and ends the process. Only tests set it; the store is dead afterwards.
+  /// Called once, on the writer thread, when a promised write or fdatasync failed. Empty: prints
+  /// the status and ends the process. Only tests set it; the store is dead afterwards.
   std::function<void(const Status&)> on_fatal;
   /// nullptr: FileSystem::Posix().
   FileSystem* file_system = nullptr;
@@ -100,8 +101,8 @@ struct LogStats {
   bool out_of_space = false;
 };
 
-/// The node's write-ahead log: the entries of every partition on the node in one sequence of segment
-/// files, so that one fdatasync commits what all partitions have queued. The format is in
+/// The node's write-ahead log: the entries of every partition on the node in one sequence of
+/// segment files, so that one fdatasync commits what all partitions have queued. The format is in
 /// docs/formats-log.md.
 ///
 /// Made by the node before any partition, closed after the last. All functions are thread-safe.
@@ -129,8 +130,8 @@ class LogStore {
   /// Queues entries, whose indices must follow each other and this partition's last queued entry
   /// (any first index for a partition without entries) and whose epochs must not fall: CHECKed.
   /// The listener may be null. Never waits for the disk. Errors, with nothing queued:
-  /// kResourceExhausted (max_queued_bytes), kOutOfSpace, kUnavailable (closed), kInvalidArgument (an
-  /// append larger than 1 GB). Once this has returned Ok, space for the entries is set aside.
+  /// kResourceExhausted (max_queued_bytes), kOutOfSpace, kUnavailable (closed), kInvalidArgument
+  /// (an append larger than 1 GB). Once this has returned Ok, space for the entries is set aside.
   Status Append(PartitionId partition, std::span<const EntryView> entries,
                 std::shared_ptr<AppendListener> listener);
 
@@ -161,8 +162,8 @@ class LogStore {
   /// Forgets the partition, durable no later than any entry appended after it. Errors as Append.
   Status RemoveGroup(PartitionId partition);
 
-  /// Waits until everything queued so far is durable (kRelaxed: synced). kUnknownOutcome after a
-  /// disk fault.
+  /// Waits until everything queued so far is durable (kRelaxed: synced) and its listeners have been
+  /// called. kUnknownOutcome after a disk fault.
   Status Flush();
 
   /// The partitions to flush and Truncate so that live segments take at most `max_bytes`: those
