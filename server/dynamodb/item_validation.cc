@@ -50,15 +50,18 @@ Outcome CheckItemKey(const KeyAttribute& attribute, ValueView value, bool is_par
   return CheckKeySize(attribute, value, is_partition_key);
 }
 
+Outcome IndexKeyMismatch(const partition::LocalIndex& index, Type actual) {
+  const KeyAttribute& attribute = index.sort_key;
+  std::string message = std::string(kInvalidPrefix) + "Type mismatch for Index Key ";
+  message.append(attribute.name).append(" Expected: ").append(model::TypeName(attribute.type));
+  message.append(" Actual: ").append(model::TypeName(actual));
+  message.append(" IndexName: ").append(index.name);
+  return ValidationError(std::move(message));
+}
+
 Outcome CheckIndexKey(const partition::LocalIndex& index, ValueView value) {
   const KeyAttribute& attribute = index.sort_key;
-  if (value.type() != attribute.type) {
-    std::string message = std::string(kInvalidPrefix) + "Type mismatch for Index Key ";
-    message.append(attribute.name).append(" Expected: ").append(model::TypeName(attribute.type));
-    message.append(" Actual: ").append(model::TypeName(value.type()));
-    message.append(" IndexName: ").append(index.name);
-    return ValidationError(std::move(message));
-  }
+  if (value.type() != attribute.type) return IndexKeyMismatch(index, value.type());
   if (attribute.type != Type::kNumber && value.AsString().empty()) {
     std::string message =
         "One or more parameter values are not valid. A value specified for a secondary index key is "
@@ -141,8 +144,8 @@ Outcome CheckKeyPaths(const TableSchema& schema,
   return {};
 }
 
-Outcome CheckUpdateTargets(const TableSchema& schema,
-                           const std::vector<expression::AttributeUse>& written) {
+Outcome CheckUpdateTargets(const TableSchema& schema, const expression::Update& update) {
+  const auto written = update.written_attributes();
   const auto refuse_if_written = [&](std::string_view name) -> Outcome {
     for (const auto& use : written) {
       if (use.name != name) continue;
@@ -151,10 +154,18 @@ Outcome CheckUpdateTargets(const TableSchema& schema,
     }
     return {};
   };
-  if (Outcome outcome = refuse_if_written(schema.partition_key.name); !outcome.ok()) {
-    return outcome;
+  Outcome outcome = refuse_if_written(schema.partition_key.name);
+  if (outcome.ok() && schema.sort_key) outcome = refuse_if_written(schema.sort_key->name);
+  if (!outcome.ok() || schema.local_indexes.empty()) return outcome;
+  const auto literals = update.literal_writes();
+  for (const partition::LocalIndex& index : schema.local_indexes) {
+    for (const auto& literal : literals) {
+      if (literal.name == index.sort_key.name && literal.type != index.sort_key.type) {
+        return IndexKeyMismatch(index, literal.type);
+      }
+    }
   }
-  return schema.sort_key ? refuse_if_written(schema.sort_key->name) : Outcome();
+  return {};
 }
 
 Outcome FindLocalIndex(const TableSchema& schema, std::string_view name, int* index) {

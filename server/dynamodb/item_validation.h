@@ -1,12 +1,12 @@
 #pragma once
 
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "server/dynamodb/error.h"
 #include "server/expression/tree.h"
+#include "server/expression/update.h"
 #include "server/model/key.h"
 #include "server/model/value.h"
 #include "server/partition/schema.h"
@@ -44,9 +44,10 @@ Outcome CheckItem(const partition::TableSchema& schema, const model::ItemView& i
 Outcome CheckKeyPaths(const partition::TableSchema& schema,
                       const std::vector<expression::AttributeUse>& uses);
 
-/// An update may not write key attributes of the table.
+/// An update may not write key attributes of the table, nor give key attributes of an index a literal of
+/// another type. (What it computes for them is checked against the item, in the partition.)
 Outcome CheckUpdateTargets(const partition::TableSchema& schema,
-                           const std::vector<expression::AttributeUse>& written);
+                           const expression::Update& update);
 
 /// "The table does not have the specified index: x" or its number in the schema.
 Outcome FindLocalIndex(const partition::TableSchema& schema, std::string_view name, int* index);

@@ -102,7 +102,7 @@ Outcome CheckAgainstTable(Kind kind, WriteCall* call) {
   if (!outcome.ok()) return outcome;
   values.EncodeTo(&call->key);
   if (const auto& update = call->expressions.update) {
-    outcome = CheckUpdateTargets(schema, update->written_attributes());
+    outcome = CheckUpdateTargets(schema, *update);
     if (!outcome.ok()) return outcome;
     outcome = CheckKeyPaths(schema, update->attributes());
     if (!outcome.ok()) return outcome;

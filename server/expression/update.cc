@@ -321,4 +321,15 @@ std::vector<AttributeUse> Update::attributes() const {
   return uses;
 }
 
+std::vector<Update::LiteralWrite> Update::literal_writes() const {
+  std::vector<LiteralWrite> writes;
+  for (const Action& action : actions_) {
+    if (action.path.count != 1 || action.value == kNoNode) continue;
+    const Node& value = tree_.nodes[action.value];
+    if (value.op != Op::kValue) continue;
+    writes.push_back({tree_.TopLevelName(action.path), tree_.ValueOf(value).type()});
+  }
+  return writes;
+}
+
 }  // namespace onggi::expression

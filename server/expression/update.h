@@ -43,6 +43,14 @@ class Update {
   /// Top-level attributes it writes or reads.
   std::vector<AttributeUse> attributes() const;
 
+  /// A whole top-level attribute whose action has a literal as its value.
+  struct LiteralWrite {
+    std::string_view name;
+    model::Type type;
+  };
+  /// In order of mention, for types of index keys that are known to be wrong without the item.
+  std::vector<LiteralWrite> literal_writes() const;
+
  private:
   friend class UpdateParser;
   friend class LegacyTranslator;
