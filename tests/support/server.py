@@ -75,7 +75,7 @@ class Server:
             if port not in self.arguments:
                 command += [port, "0"]
         command += self.arguments
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "ONGGI_"))}
         environment.update(self.environment)
         self.lines, self.addresses = [], {}
         self._stderr = tempfile.TemporaryFile()
