@@ -23,15 +23,16 @@ namespace onggi::log {
 enum class Level : uint8_t { kDebug, kInfo, kWarn, kError, kOff };
 enum class Format : uint8_t { kText, kJson };
 
-struct LogOptions {
-  LogOptions() {}
+/// Named apart from replication/log's LogOptions, which shares the namespace.
+struct Options {
+  Options() {}
   Level level = Level::kInfo;
   Format format = Format::kText;
   std::string file;  ///< empty: stderr; otherwise appended to
 };
 
 /// Sets up the process's log. Before it is called, info and above go to stderr as text.
-Status Configure(const LogOptions& options);
+Status Configure(const Options& options);
 void SetLevel(Level level);
 /// "debug", "info", "warn", "error" or "off".
 Result<Level> ParseLevel(std::string_view text);

@@ -1,0 +1,620 @@
+#include "common/http/connection.h"
+
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <cerrno>
+#include <limits>
+
+#include "common/log.h"
+#include "common/uuid.h"
+
+namespace onggi::http {
+namespace {
+
+using boost::system::error_code;
+
+/// Bodies up to this size are copied behind their head, so that one plain send takes both.
+constexpr size_t kCopiedBody = 32 << 10;
+/// Answers to pipelined requests are collected up to this many bytes before they are sent.
+constexpr size_t kFlushBytes = 64 << 10;
+/// Reads of one connection before others get their turn.
+constexpr int kReadsPerTurn = 16;
+/// What a refused client may still send while it is being told so.
+constexpr uint64_t kLingerBytes = 64 << 20;
+
+std::string_view StatusLine(int status, std::string* scratch) {
+  switch (status) {
+    case 200: return "HTTP/1.1 200 OK\r\n";
+    case 400: return "HTTP/1.1 400 Bad Request\r\n";
+    default: break;
+  }
+  *scratch = "HTTP/1.1 " + std::to_string(status) + " ";
+  scratch->append(ReasonPhrase(status)).append("\r\n");
+  return *scratch;
+}
+
+int DefaultStatus(ServerError error) {
+  switch (error) {
+    case ServerError::kMalformedRequest: return 400;
+    case ServerError::kHeaderTooLarge: return 431;
+    case ServerError::kBodyTooLarge: return 413;
+    case ServerError::kUnsupportedEncoding: return 501;
+    case ServerError::kRequestTimeout: return 408;
+    case ServerError::kOverloaded: return 503;
+  }
+  return 500;
+}
+
+void AppendNumber(std::string& out, uint64_t value) {
+  char digits[20];
+  char* at = digits + sizeof(digits);
+  do {
+    *--at = static_cast<char>('0' + value % 10);
+    value /= 10;
+  } while (value != 0);
+  out.append(at, static_cast<size_t>(digits + sizeof(digits) - at));
+}
+
+}  // namespace
+
+Connection::Connection(Worker& worker, Socket socket, const boost::asio::ip::tcp::endpoint& remote)
+    : worker_(worker), socket_(std::move(socket)), remote_(remote) {}
+
+void Connection::WaitReadable() {
+  socket_.async_wait(boost::asio::socket_base::wait_read,
+                     [this](const error_code& ec) { OnReadable(ec); });
+}
+
+void Connection::WaitWritable() {
+  socket_.async_wait(boost::asio::socket_base::wait_write,
+                     [this](const error_code& ec) { OnWritable(ec); });
+}
+
+void Connection::Close() { worker_.Remove(this); }
+
+void Connection::SetDeadline(SteadyTime deadline) {
+  deadline_ = deadline;
+  // The wheel looks at a connection no later than its place says; a later deadline waits for that.
+  if (deadline != SteadyTime::max() && worker_.TickOf(deadline) + 1 < wheel_tick_) {
+    worker_.Unlink(this);
+    worker_.Link(this);
+  }
+}
+
+void Connection::SetReadDeadline() {
+  const ServerOptions& options = worker_.shared_.options;
+  const RequestReader& reader = exchange_->reader;
+  if (!reader.header_done()) {
+    SetDeadline(request_start_ + options.header_timeout);
+    return;
+  }
+  const uint64_t bytes = std::max(reader.body_expected(), reader.body_received());
+  const uint64_t rate = std::max<uint64_t>(options.min_body_rate, 1);
+  SetDeadline(request_start_ + options.body_timeout + std::chrono::milliseconds(bytes * 1000 / rate));
+}
+
+int Connection::Unacknowledged() {
+  int bytes = 0;
+  return ::ioctl(socket_.native_handle(), SIOCOUTQ, &bytes) == 0 ? bytes : 0;
+}
+
+void Connection::SetWriteDeadline() {
+  unacknowledged_ = Unacknowledged();
+  SetDeadline(std::chrono::steady_clock::now() + worker_.shared_.options.write_timeout);
+}
+
+bool Connection::Charge() {
+  constexpr uint64_t kFree = 64 << 10;
+  Exchange& exchange = *exchange_;
+  const uint64_t capacity = exchange.reader.capacity();
+  const uint64_t excess = capacity > kFree ? capacity - kFree : 0;
+  if (excess <= exchange.charged) return true;
+  const uint64_t added = excess - exchange.charged;
+  exchange.charged = excess;
+  return worker_.shared_.buffered.fetch_add(added, std::memory_order_relaxed) + added <=
+         worker_.shared_.options.max_buffered;
+}
+
+void Connection::OnReadable(error_code ec) {
+  if (cut_) return Close();
+  if (timed_out_) {
+    timed_out_ = false;
+    if (state_ != State::kReading) {
+      if (state_ == State::kIdle) Add(worker_.shared_.metrics.idle_timeouts);
+      return Close();
+    }
+    Add(worker_.shared_.metrics.read_timeouts);
+    AnswerError(ServerError::kRequestTimeout);
+    return Process();
+  }
+  // A drain wakes idle connections: what they had sent until now is still answered.
+  if (ec && !(worker_.draining_ && state_ == State::kIdle)) return Close();
+  if (state_ == State::kLingering) return Linger();
+  ReadSome();
+}
+
+void Connection::ReadSome() {
+  const bool idle = exchange_ == nullptr;
+  if (idle) exchange_ = worker_.TakeExchange();
+  for (int turn = 0;; ++turn) {
+    const std::span<char> room = exchange_->reader.Prepare();
+    if (!Charge()) {
+      AnswerError(ServerError::kOverloaded);
+      return Process();
+    }
+    const ssize_t n = ::recv(socket_.native_handle(), room.data(), room.size(), 0);
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN && errno != EWOULDBLOCK) {
+        if (!idle) Add(worker_.shared_.metrics.vanished);
+        return Close();
+      }
+      if (turn > 0) return Process();
+      if (idle) {
+        worker_.ReturnExchange(std::move(exchange_));
+        if (worker_.draining_) return Close();
+      }
+      return WaitReadable();
+    }
+    if (n == 0) {
+      if (!idle) Add(worker_.shared_.metrics.vanished);
+      return Close();
+    }
+    Add(worker_.shared_.metrics.bytes_in, static_cast<uint64_t>(n));
+    if (state_ == State::kIdle) {
+      state_ = State::kReading;
+      request_start_ = std::chrono::steady_clock::now();
+    }
+    exchange_->reader.Commit(static_cast<size_t>(n));
+    // A full buffer means that there may be more; a request in the buffer comes first.
+    const RequestReader& reader = exchange_->reader;
+    if (static_cast<size_t>(n) < room.size() || turn >= kReadsPerTurn || !reader.header_done() ||
+        reader.body_received() >= reader.body_expected()) {
+      return Process();
+    }
+  }
+}
+
+void Connection::Process() {
+  for (;;) {
+    Exchange& exchange = *exchange_;
+    if (exchange.body_pending || exchange.out.size() > kFlushBytes || close_after_write_) {
+      const Sent sent = Flush();
+      if (sent == Sent::kFailed) return Close();
+      if (sent == Sent::kBlocked) return WaitWritable();
+    }
+    if (close_after_write_) return Linger();
+    switch (exchange.reader.Advance()) {
+      case RequestReader::Step::kComplete:
+        if (!Dispatch()) return;
+        continue;
+      case RequestReader::Step::kError:
+        AnswerError(exchange.reader.error());
+        continue;
+      case RequestReader::Step::kNeedMore:
+        break;
+    }
+    if (exchange.reader.awaits_continue()) {
+      exchange.reader.ContinueSent();
+      exchange.out.append("HTTP/1.1 100 Continue\r\n\r\n");
+    }
+    const Sent sent = Flush();
+    if (sent == Sent::kFailed) return Close();
+    if (sent == Sent::kBlocked) return WaitWritable();
+    return AfterFlush();
+  }
+}
+
+void Connection::AfterFlush() {
+  if (exchange_->reader.empty()) {
+    worker_.ReturnExchange(std::move(exchange_));
+    state_ = State::kIdle;
+    if (worker_.draining_ || cut_) return Close();
+    // Coarse on purpose: the start of this turn is soon enough.
+    SetDeadline(request_start_ + worker_.shared_.options.idle_timeout);
+    return WaitReadable();
+  }
+  if (cut_) return Close();
+  state_ = State::kReading;
+  SetReadDeadline();
+  WaitReadable();
+}
+
+bool Connection::Dispatch() {
+  Exchange& exchange = *exchange_;
+  Request& request = exchange.reader.request();
+  ServerShared& shared = worker_.shared_;
+  request.arrival = std::chrono::steady_clock::now();
+  request.first_byte = request_start_;
+  // The next request of this connection begins no earlier than now.
+  request_start_ = request.arrival;
+  request.remote = remote_;
+  request.io_index = worker_.index_;
+  request.io = &worker_.io_;
+  NewRequestId(&request.request_id);
+  Add(shared.metrics.requests);
+  try {
+    if (shared.handler.TryHandle(request, exchange.response)) {
+      FinishResponse();
+      return true;
+    }
+  } catch (const std::exception& e) {
+    log::Error("request handler threw", "request_id", request.request_id, "error", e.what());
+    exchange.response.Clear();
+    exchange.response.status = 500;
+    exchange.response.keep_alive = false;
+    FinishResponse();
+    return true;
+  }
+  StartHandle();
+  return false;
+}
+
+void Connection::StartHandle() {
+  state_ = State::kHandling;
+  // Earlier answers need not wait for this one. A failure shows again when this one is sent.
+  Flush();
+  SetDeadline(SteadyTime::max());
+  auto coroutine =
+      worker_.shared_.handler.Handle(exchange_->reader.request(), exchange_->response);
+  boost::asio::co_spawn(boost::asio::any_io_executor(worker_.io_.get_executor()),
+                        std::move(coroutine),
+                        [this](std::exception_ptr error) { OnHandled(std::move(error)); });
+}
+
+void Connection::OnHandled(std::exception_ptr error) {
+  Exchange& exchange = *exchange_;
+  if (error) {
+    std::string what = "unknown exception";
+    try {
+      std::rethrow_exception(error);
+    } catch (const std::exception& e) {
+      what = e.what();
+    } catch (...) {  // NOLINT: named above
+    }
+    log::Error("request handler threw", "request_id", exchange.reader.request().request_id, "error",
+               what);
+    exchange.response.Clear();
+    exchange.response.status = 500;
+    exchange.response.keep_alive = false;
+  }
+  // The idle and read deadlines of what follows count from here.
+  request_start_ = std::chrono::steady_clock::now();
+  state_ = State::kReading;
+  FinishResponse();
+  Process();
+}
+
+void Connection::AnswerError(ServerError error) {
+  Exchange& exchange = *exchange_;
+  Request& request = exchange.reader.request();
+  request.arrival = std::chrono::steady_clock::now();
+  request.first_byte = request_start_;
+  request.remote = remote_;
+  request.io_index = worker_.index_;
+  request.io = &worker_.io_;
+  NewRequestId(&request.request_id);
+  Add(worker_.shared_.metrics.errors);
+  Response& response = exchange.response;
+  response.Clear();
+  response.status = DefaultStatus(error);
+  try {
+    worker_.shared_.handler.HandleError(error, request, response);
+  } catch (const std::exception& e) {
+    log::Error("error handler threw", "error", e.what());
+    response.Clear();
+    response.status = 500;
+  }
+  response.keep_alive = false;
+  FinishResponse();
+}
+
+void Connection::FinishResponse() {
+  Exchange& exchange = *exchange_;
+  const Request& request = exchange.reader.request();
+  Response& response = exchange.response;
+  const bool keep_alive = request.keep_alive && response.keep_alive && !worker_.draining_ && !cut_;
+  const bool bodyless =
+      response.no_body || response.status == 204 || response.status == 304 || response.status < 200;
+  std::string scratch;
+  std::string& out = exchange.out;
+  out.append(StatusLine(response.status, &scratch)).append(worker_.CommonHeaders());
+  if (!response.content_type.empty()) {
+    out.append("Content-Type: ").append(response.content_type).append("\r\n");
+  }
+  if (!bodyless) {
+    out.append("Content-Length: ");
+    AppendNumber(out, response.body.size());
+    out.append("\r\n");
+  }
+  if (!keep_alive) {
+    out.append("Connection: close\r\n");
+    close_after_write_ = true;
+  } else if (request.version < 11) {
+    out.append("Connection: keep-alive\r\n");
+  }
+  out.append(response.headers()).append("\r\n");
+  const bool send_body = !bodyless && request.method != Method::kHead && !response.body.empty();
+  if (!close_after_write_ || exchange.reader.complete()) exchange.reader.Consume();
+  if (send_body && response.body.size() > kCopiedBody) {
+    exchange.body_pending = true;
+    exchange.body_sent = 0;
+    return;
+  }
+  if (send_body) out.append(response.body);
+  response.Clear();
+}
+
+Connection::Sent Connection::Flush() {
+  Exchange& exchange = *exchange_;
+  for (;;) {
+    iovec parts[2];
+    size_t count = 0;
+    if (exchange.out_sent < exchange.out.size()) {
+      parts[count++] = {exchange.out.data() + exchange.out_sent,
+                        exchange.out.size() - exchange.out_sent};
+    }
+    if (exchange.body_pending && exchange.body_sent < exchange.response.body.size()) {
+      parts[count++] = {exchange.response.body.data() + exchange.body_sent,
+                        exchange.response.body.size() - exchange.body_sent};
+    }
+    if (count == 0) break;
+    ssize_t n;
+    if (count == 1) {
+      n = ::send(socket_.native_handle(), parts[0].iov_base, parts[0].iov_len, MSG_NOSIGNAL);
+    } else {
+      msghdr message{};
+      message.msg_iov = parts;
+      message.msg_iovlen = count;
+      n = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL);
+    }
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        if (state_ == State::kHandling) return Sent::kBlocked;
+        state_ = State::kWriting;
+        SetWriteDeadline();
+        return cut_ ? Sent::kFailed : Sent::kBlocked;
+      }
+      Add(worker_.shared_.metrics.vanished);
+      return Sent::kFailed;
+    }
+    size_t sent = static_cast<size_t>(n);
+    Add(worker_.shared_.metrics.bytes_out, sent);
+    const size_t of_out = std::min(sent, exchange.out.size() - exchange.out_sent);
+    exchange.out_sent += of_out;
+    exchange.body_sent += sent - of_out;
+  }
+  exchange.out.clear();
+  exchange.out_sent = 0;
+  if (exchange.body_pending) {
+    exchange.body_pending = false;
+    exchange.response.Clear();
+  }
+  return Sent::kAll;
+}
+
+void Connection::OnWritable(error_code ec) {
+  if (timed_out_) {
+    Add(worker_.shared_.metrics.write_timeouts);
+    cut_ = true;
+  }
+  if (cut_) {
+    // The kernel would keep the rest for a client that does not read.
+    // Not Asio's set_option, whose destructor would undo it.
+    const linger hard{1, 0};
+    ::setsockopt(socket_.native_handle(), SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+    return Close();
+  }
+  if (ec) return Close();
+  state_ = State::kReading;
+  const Sent sent = Flush();
+  if (sent == Sent::kFailed) return Close();
+  if (sent == Sent::kBlocked) return WaitWritable();
+  Process();
+}
+
+void Connection::Linger() {
+  // Closing a socket with unread bytes resets it, and the client might never see the answer: so the
+  // rest of what it sends is thrown away for a while (RFC 9112, 9.6).
+  if (state_ != State::kLingering) {
+    state_ = State::kLingering;
+    error_code ignored;
+    socket_.shutdown(Socket::shutdown_send, ignored);
+    if (exchange_) worker_.ReturnExchange(std::move(exchange_));
+    request_start_ = std::chrono::steady_clock::now();
+  }
+  if (cut_) return Close();
+  thread_local std::vector<char> waste(64 << 10);
+  for (int turn = 0; turn < kReadsPerTurn; ++turn) {
+    const ssize_t n = ::recv(socket_.native_handle(), waste.data(), waste.size(), 0);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
+    if (n <= 0) return Close();
+    lingered_bytes_ += static_cast<uint64_t>(n);
+    if (lingered_bytes_ > kLingerBytes) return Close();
+  }
+  const auto timeout = worker_.shared_.options.linger_timeout;
+  SetDeadline(std::min(std::chrono::steady_clock::now() + timeout, request_start_ + 10 * timeout));
+  WaitReadable();
+}
+
+void Connection::OnDeadline() {
+  deadline_ = SteadyTime::max();
+  if (state_ == State::kHandling) return;
+  if (state_ == State::kWriting && Unacknowledged() < unacknowledged_) {
+    // A slow reader: the socket turns writable only when a third of its buffer is free.
+    return SetWriteDeadline();
+  }
+  timed_out_ = true;
+  error_code ignored;
+  socket_.cancel(ignored);
+}
+
+void Connection::Drain() {
+  // Others notice when they finish the request in hand.
+  if (state_ != State::kIdle) return;
+  error_code ignored;
+  socket_.cancel(ignored);
+}
+
+void Connection::Cut() {
+  cut_ = true;
+  if (state_ == State::kHandling) return;
+  error_code ignored;
+  socket_.cancel(ignored);
+}
+
+Worker::Worker(ServerShared& shared, boost::asio::io_context& io, size_t index)
+    : shared_(shared),
+      io_(io),
+      index_(index),
+      timer_(io.get_executor()),
+      epoch_(std::chrono::steady_clock::now()),
+      wheel_(kBuckets) {}
+
+Worker::~Worker() { CHECK(count_ == 0); }
+
+int64_t Worker::TickOf(SteadyTime time) const { return (time - epoch_) / shared_.options.tick; }
+
+void Worker::Link(Connection* connection) {
+  const int64_t latest = current_tick_ + static_cast<int64_t>(kBuckets) - 1;
+  int64_t tick = latest;
+  if (connection->deadline_ != SteadyTime::max()) {
+    tick = std::clamp(TickOf(connection->deadline_) + 1, current_tick_ + 1, latest);
+  }
+  connection->wheel_tick_ = tick;
+  Bucket& bucket = wheel_[static_cast<size_t>(tick) % kBuckets];
+  connection->previous_ = nullptr;
+  connection->next_ = bucket.first;
+  if (bucket.first != nullptr) bucket.first->previous_ = connection;
+  bucket.first = connection;
+}
+
+void Worker::Unlink(Connection* connection) {
+  if (connection->previous_ != nullptr) {
+    connection->previous_->next_ = connection->next_;
+  } else {
+    wheel_[static_cast<size_t>(connection->wheel_tick_) % kBuckets].first = connection->next_;
+  }
+  if (connection->next_ != nullptr) connection->next_->previous_ = connection->previous_;
+  connection->next_ = connection->previous_ = nullptr;
+}
+
+void Worker::ArmTimer() {
+  timer_armed_ = true;
+  timer_.expires_after(shared_.options.tick);
+  timer_.async_wait([this](const error_code& ec) {
+    timer_armed_ = false;
+    if (!ec) OnTick();
+    if (count_ > 0 && !timer_armed_) ArmTimer();
+  });
+}
+
+void Worker::OnTick() {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  const int64_t target = TickOf(now);
+  // After a long pause one round sees every bucket.
+  current_tick_ = std::max(current_tick_, target - static_cast<int64_t>(kBuckets));
+  while (current_tick_ < target) {
+    ++current_tick_;
+    Bucket& bucket = wheel_[static_cast<size_t>(current_tick_) % kBuckets];
+    Connection* next = bucket.first;
+    bucket.first = nullptr;
+    while (next != nullptr) {
+      Connection* connection = next;
+      next = connection->next_;
+      if (connection->deadline_ <= now) connection->OnDeadline();
+      Link(connection);
+    }
+  }
+}
+
+void Worker::AddConnection(int fd, const boost::asio::ip::tcp::endpoint& remote) {
+  Connection::Socket socket(io_.get_executor());
+  error_code ec;
+  socket.assign(remote.protocol(), fd, ec);
+  if (ec) {
+    ::close(fd);
+    load.fetch_sub(1, std::memory_order_relaxed);
+    shared_.connections.fetch_sub(1);
+    if (shared_.on_empty) shared_.on_empty();
+    return;
+  }
+  const SteadyTime now = std::chrono::steady_clock::now();
+  if (count_++ == 0) current_tick_ = TickOf(now);
+  auto* connection = new Connection(*this, std::move(socket), remote);  // NOLINT: owns itself
+  connection->request_start_ = now;
+  connection->deadline_ = now + shared_.options.idle_timeout;
+  Link(connection);
+  if (!timer_armed_) ArmTimer();
+  connection->Start();
+  if (draining_) connection->Drain();
+}
+
+void Worker::Remove(Connection* connection) {
+  Unlink(connection);
+  if (connection->exchange_) ReturnExchange(std::move(connection->exchange_));
+  delete connection;  // NOLINT: see AddConnection
+  if (--count_ == 0) timer_.cancel();
+  load.fetch_sub(1, std::memory_order_relaxed);
+  shared_.connections.fetch_sub(1);
+  if (shared_.on_empty) shared_.on_empty();
+}
+
+std::unique_ptr<Exchange> Worker::TakeExchange() {
+  if (spare_.empty()) {
+    return std::make_unique<Exchange>(shared_.options.max_header, shared_.options.max_body);
+  }
+  auto exchange = std::move(spare_.back());
+  spare_.pop_back();
+  return exchange;
+}
+
+void Worker::ReturnExchange(std::unique_ptr<Exchange> exchange) {
+  constexpr size_t kSpares = 64;
+  if (exchange->charged > 0) {
+    shared_.buffered.fetch_sub(exchange->charged, std::memory_order_relaxed);
+    exchange->charged = 0;
+  }
+  if (spare_.size() >= kSpares) return;
+  exchange->reader.Reset();
+  exchange->response.Clear();
+  if (exchange->out.capacity() > 2 * kFlushBytes) std::string().swap(exchange->out);
+  exchange->out.clear();
+  exchange->out_sent = 0;
+  exchange->body_pending = false;
+  spare_.push_back(std::move(exchange));
+}
+
+void Worker::StartDrain() {
+  draining_ = true;
+  for (Bucket& bucket : wheel_) {
+    for (Connection* c = bucket.first; c != nullptr; c = c->next_) c->Drain();
+  }
+}
+
+void Worker::Cut() {
+  for (Bucket& bucket : wheel_) {
+    for (Connection* c = bucket.first; c != nullptr; c = c->next_) c->Cut();
+  }
+}
+
+std::string_view Worker::CommonHeaders() {
+  const time_t now = time(nullptr);
+  if (now != headers_second_ || common_headers_.empty()) {
+    headers_second_ = now;
+    common_headers_.clear();
+    if (!shared_.options.server_header.empty()) {
+      common_headers_ += "Server: " + shared_.options.server_header + "\r\n";
+    }
+    common_headers_ += "Date: " + FormatHttpDate(std::chrono::system_clock::now()) + "\r\n";
+  }
+  return common_headers_;
+}
+
+}  // namespace onggi::http
