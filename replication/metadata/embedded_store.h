@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -17,15 +18,17 @@ struct EmbeddedOptions {
   /// Past events kept for watches that start in the past: at most this many events and bytes.
   size_t max_history_events = 10'000;
   size_t max_history_bytes = 4u << 20;
+  /// Transactions are refused with kOutOfSpace while the disk has less free space than this.
+  uint64_t reserve_bytes = 16u << 20;
 };
 
 /// The metadata store of a single process (`onggi dev`): a small RocksDB, each transaction synced
 /// before it is answered, concurrent ones sharing a sync. The whole key space is also in memory: a
 /// table takes a few hundred bytes.
 ///
-/// Owner of its state: one thread of its own, made by Open and joined by Close. A failed write leaves
-/// the outcome of the transactions in it unknown; later ones answer kUnavailable (kOutOfSpace if that
-/// was the cause) until a write goes through again.
+/// Owner of its state: one thread of its own, made by Open and joined by Close. A failed write
+/// leaves the outcome of the transactions in it unknown; later ones answer kUnavailable
+/// (kOutOfSpace if that was the cause) until a write goes through again.
 class EmbeddedStore : public MetadataStore {
  public:
   /// Opens or creates the directory. kCorruption, naming the file and changing nothing, when it is

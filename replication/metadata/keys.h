@@ -7,8 +7,9 @@
 
 #include "common/ids.h"
 
-/// The layout of the metadata store's key space. Values are the messages of common/proto/catalog.proto
-/// except where noted. Ids are 16 hexadecimal digits, so that byte order is numeric order.
+/// The layout of the metadata store's key space. Values are the messages of
+/// common/proto/catalog.proto except where noted. Ids are 16 hexadecimal digits, so that byte order
+/// is numeric order.
 namespace onggi::metadata::keys {
 
 inline constexpr std::string_view kTablePrefix = "catalog/table/";
@@ -23,8 +24,8 @@ std::string Table(TableId table);
 std::string Name(std::string_view account, std::string_view name);
 /// Prefix of all names of an account, in the order in which ListTables gives them.
 std::string NamesOf(std::string_view account);
-/// partition/<table>/<partition>: proto::PartitionConfig. By table, so that a table's partitions are
-/// one range.
+/// partition/<table>/<partition>: proto::PartitionConfig. By table, so that a table's partitions
+/// are one range.
 std::string Partition(TableId table, PartitionId partition);
 /// Prefix of the partitions of a table.
 std::string PartitionsOf(TableId table);

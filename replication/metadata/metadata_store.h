@@ -78,30 +78,32 @@ struct WatchBatch {
   std::vector<WatchEvent> events;
   /// All events through this revision have been delivered.
   Revision revision;
-  /// Events from the asked revision on are no longer kept. The watch has ended: read the range again
-  /// and watch from there. `events` is empty.
+  /// Events from the asked revision on are no longer kept. The watch has ended: read the range
+  /// again and watch from there. `events` is empty.
   bool compacted = false;
 };
 
 /// Ends the watch when destroyed: no call of its handler begins after the destructor returns, if
-/// that runs on the watch's executor (a strand or a single thread); else one may still be under way.
+/// that runs on the watch's executor (a strand or a single thread); else one may still be under
+/// way.
 class WatchHandle {
  public:
   virtual ~WatchHandle() = default;
 };
 
-/// The store of the catalog and of every partition's configuration, in etcd's terms: a versioned key
-/// space with compare-and-swap transactions and watches (https://etcd.io/docs/v3.4/learning/api/).
-/// Implementations: etcd (clusters), embedded (`onggi dev`), simulated. Leases (etcd's Lease service)
-/// join the interface with the coordinator's election.
+/// The store of the catalog and of every partition's configuration, in etcd's terms: a versioned
+/// key space with compare-and-swap transactions and watches
+/// (https://etcd.io/docs/v3.4/learning/api/). Implementations: etcd (clusters), embedded (`onggi
+/// dev`), simulated. Leases (etcd's Lease service) join the interface with the coordinator's
+/// election.
 ///
 /// All functions are thread-safe and return at once. A callback is called exactly once, on a thread
-/// of the store or, at the latest, while the store is closed; never before the call that passed it has
-/// returned, with no lock held. Reads are linearizable: they see every transaction that was answered
-/// before they were asked.
+/// of the store or, at the latest, while the store is closed; never before the call that passed it
+/// has returned, with no lock held. Reads are linearizable: they see every transaction that was
+/// answered before they were asked.
 ///
-/// Errors: kUnavailable (not done; ask again), kUnknownOutcome (a transaction may have taken effect,
-/// or may still: see replication.md R3), kResourceExhausted (over the bound of requests in
+/// Errors: kUnavailable (not done; ask again), kUnknownOutcome (a transaction may have taken
+/// effect, or may still: see replication.md R3), kResourceExhausted (over the bound of requests in
 /// flight; not done), kInvalidArgument (over the limits above), kOutOfSpace, kCorruption.
 class MetadataStore {
  public:
@@ -111,7 +113,8 @@ class MetadataStore {
 
   virtual ~MetadataStore() = default;
 
-  /// The keys in [start, end), at most `limit` (0: all). An empty `end` is the end of the key space.
+  /// The keys in [start, end), at most `limit` (0: all). An empty `end` is the end of the key
+  /// space.
   virtual void AsyncRange(std::string start, std::string end, size_t limit,
                           RangeCallback callback) = 0;
 
