@@ -283,9 +283,6 @@ Outcome ReadSse(Input sse, const Scope& scope, proto::SseDescription* descriptio
   const bool enabled = sse.BoolOr("Enabled", false);
   const auto type = sse.String("SSEType");
   const auto key = sse.String("KMSMasterKeyId");
-  if (!enabled && (type || key)) {
-    return Invalid("SSEType and KMSMasterKeyId can only be specified when SSE is enabled");
-  }
   if (type && *type != "KMS") {
     return Invalid("SSEType " + std::string(*type) + " is not supported");
   }
