@@ -105,7 +105,7 @@ class Catalog {
   Revision watched_;                                                 // guarded by mutex_
 };
 
-/// Live figures of a table, over all of its partitions. Implemented over the partitions of the node.
+/// Live figures of a table, over all of its partitions.
 struct TableFigures {
   uint64_t item_count = 0;
   uint64_t size_bytes = 0;  ///< items and local index entries, as the service bills them
@@ -116,6 +116,7 @@ struct TableFigures {
   std::vector<Index> local_indexes;  ///< in the schema's order; may be shorter: the rest are 0
 };
 
+/// Where TableFigures come from: the partitions of the node. Thread-safe.
 class TableStatistics {
  public:
   virtual ~TableStatistics() = default;

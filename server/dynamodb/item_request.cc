@@ -64,6 +64,10 @@ Outcome FillPlaceholders(Input input, expression::Placeholders* placeholders) {
       }
       std::string_view name;
       if (field.value.get(name)) continue;  // a null value: as if it were absent
+      if (Status status = model::CheckAttributeName(name); !status.ok()) {
+        return ValidationError("ExpressionAttributeNames contains invalid value: " +
+                               status.message() + " for key " + std::string(field.key));
+      }
       placeholders->AddName(field.key, name);
     }
   }
@@ -173,6 +177,7 @@ Outcome ParseAttributesToGet(Input input, std::optional<expression::Projection>*
   for (const auto element : *array) {
     std::string_view name;
     if (element.get(name)) continue;
+    if (Status status = model::CheckAttributeName(name); !status.ok()) return FromStatus(status);
     if (!seen.insert(name).second) {
       return ValidationError(
           "One or more parameter values were invalid: Duplicate value in attribute name: " +

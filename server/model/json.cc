@@ -409,6 +409,12 @@ Status ParseValue(simdjson::dom::element json, std::string* out) {
   return ThreadEncoder().Value(json, out);
 }
 
+Status CheckAttributeName(std::string_view name) {
+  if (name.empty()) return InvalidArgument(kEmptyName);
+  if (name.size() > kMaxAttributeNameSize) return InvalidArgument(kLongName);
+  return Status::Ok();
+}
+
 Status ParseItem(simdjson::dom::object json, std::string* out) {
   return ThreadEncoder().Item(json, out);
 }

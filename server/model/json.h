@@ -23,6 +23,10 @@ Status ParseValue(simdjson::dom::element json, std::string* out);
 /// Reads an object of attribute values ("Item", "Key") and appends an item in stored form.
 Status ParseItem(simdjson::dom::object json, std::string* out);
 
+/// Rules of an attribute's name, in the service's words, as InvalidArgument: not empty, at most
+/// kMaxAttributeNameSize bytes.
+Status CheckAttributeName(std::string_view name);
+
 /// Appends {"S":"text"} etc.
 void WriteValue(ValueView value, std::string* out);
 /// Appends {"name":{"S":"text"},...}

@@ -1,9 +1,9 @@
-// Fuzzes what a request body meets before it meets a table: JSON, the walks of the API model, then the
-// items, keys, expressions and older parameters of the item operations. The first byte chooses the
-// operation ('a' is the first of kOperations), the rest is the body.
+// Fuzzes what a request body meets before it meets a table: JSON, the walks of the API model, then
+// the items, keys, expressions and older parameters of the item operations. The first byte chooses
+// the operation ('a' is the first of kOperations), the rest is the body.
 //
-// What is accepted must be usable: items are well-formed, conditions, projections and updates run on
-// them. What is refused must be answerable: the error's body is JSON.
+// What is accepted must be usable: items are well-formed, conditions, projections and updates run
+// on them. What is refused must be answerable: the error's body is JSON.
 
 #include <simdjson.h>
 
@@ -26,10 +26,23 @@ namespace onggi::dynamodb {
 namespace {
 
 constexpr std::string_view kOperations[] = {
-    "PutItem",        "GetItem",       "UpdateItem",  "DeleteItem",  "Query",
-    "Scan",           "BatchGetItem",  "BatchWriteItem", "CreateTable", "UpdateTable",
-    "DescribeTable",  "DeleteTable",   "ListTables",  "TagResource", "UntagResource",
-    "TransactWriteItems", "TransactGetItems",
+    "PutItem",
+    "GetItem",
+    "UpdateItem",
+    "DeleteItem",
+    "Query",
+    "Scan",
+    "BatchGetItem",
+    "BatchWriteItem",
+    "CreateTable",
+    "UpdateTable",
+    "DescribeTable",
+    "DeleteTable",
+    "ListTables",
+    "TagResource",
+    "UntagResource",
+    "TransactWriteItems",
+    "TransactGetItems",
 };
 
 /// True when the request goes on. An error must render as JSON.
@@ -120,12 +133,14 @@ void RunItemRequest(Input input, std::string_view item_parameter, const Paramete
         !Passed(ParseLegacyCondition(input, legacy_condition, &expressions.condition))) {
       return;
     }
-    if (const auto updates = input.Object("AttributeUpdates")) {
+    if (const auto updates = input.Object("AttributeUpdates");
+        updates && &set == &kUpdateParameters) {
       auto update = expression::UpdateFromAttributeUpdates(*updates);
       if (!update.ok()) return;
       expressions.update.emplace(std::move(update).value());
     }
-    if (const auto conditions = input.Object("KeyConditions")) {
+    if (const auto conditions = input.Object("KeyConditions");
+        conditions && &set == &kQueryParameters) {
       auto condition = expression::KeyConditionFromKeyConditions(*conditions);
       if (!condition.ok()) return;
       expressions.key_condition.emplace(std::move(condition).value());
@@ -192,7 +207,8 @@ void Run(std::string_view operation, Input input) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace onggi::dynamodb;
   if (size < 2) return 0;
-  const std::string_view operation = kOperations[(data[0] + 256u - 'a') % std::size(kOperations)];
+  const std::string_view operation =
+      kOperations[static_cast<uint8_t>(data[0] - 'a') % std::size(kOperations)];
   const simdjson::padded_string body(reinterpret_cast<const char*>(data) + 1, size - 1);
   simdjson::dom::parser parser;
   simdjson::dom::object object;

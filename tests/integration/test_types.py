@@ -219,6 +219,20 @@ def test_empty_attribute_names(api, hash_table, key):
     assert "mpty attribute name" in caught.value.message
 
 
+def test_attribute_names_that_cannot_be(api, invalid, hash_table, key):
+    names = {"": "Empty attribute name",
+             "n" * 65536: "Attribute name is too large, must be less than 65536 bytes"}
+    for name, message in names.items():
+        target = {"TableName": hash_table, "Key": {"pk": S(key)}}
+        placeholders = {"ExpressionAttributeNames": {"#a": name},
+                        "ExpressionAttributeValues": {":v": S("x")}}
+        invalid("UpdateItem", {**target, "UpdateExpression": "SET #a = :v", **placeholders},
+                f"ExpressionAttributeNames contains invalid value: {message} for key #a")
+        invalid("UpdateItem", {**target, "AttributeUpdates": {name: {"Value": S("x")}}}, message)
+        invalid("DeleteItem", {**target, "Expected": {name: {"Exists": False}}}, message)
+        invalid("GetItem", {**target, "AttributesToGet": [name]}, message)
+
+
 def test_attribute_names_of_any_characters(api, hash_table, key):
     item = {"pk": S(key), "a.b": N(1), "with space": N(2), "\ud55c\uae00": N(3), "[0]": N(4),
             "#x": N(5), ":y": N(6), "\"quoted\\": N(7), "\n": N(8)}
