@@ -316,6 +316,7 @@ class LegacyTranslator {
     for (const auto field : updates) {
       object json;
       if (field.value.get(json) != simdjson::SUCCESS) continue;
+      RETURN_IF_ERROR(model::CheckAttributeName(field.key));
       RETURN_IF_ERROR(AddUpdate(field.key, json, &update));
     }
     update.Finish();
@@ -378,6 +379,7 @@ Result<Condition> ConditionFromExpected(object expected, ConditionalOperator op)
   for (const auto field : expected) {
     object json;
     if (field.value.get(json) != simdjson::SUCCESS) continue;
+    RETURN_IF_ERROR(model::CheckAttributeName(field.key));
     ASSIGN_OR_RETURN(const Comparand comparand, ParseExpectedCondition(field.key, json));
     translator.Add(field.key, comparand);
   }
@@ -391,6 +393,7 @@ Result<Condition> ConditionFromFilter(object filter, ConditionalOperator op) {
   for (const auto field : filter) {
     object json;
     if (field.value.get(json) != simdjson::SUCCESS) continue;
+    RETURN_IF_ERROR(model::CheckAttributeName(field.key));
     ASSIGN_OR_RETURN(const Comparand comparand, ParseFilterCondition(json));
     translator.Add(field.key, comparand);
   }
@@ -403,6 +406,7 @@ Result<ParsedKeyCondition> KeyConditionFromKeyConditions(object conditions) {
   for (const auto field : conditions) {
     object json;
     if (field.value.get(json) != simdjson::SUCCESS) continue;
+    RETURN_IF_ERROR(model::CheckAttributeName(field.key));
     ASSIGN_OR_RETURN(Comparand comparand, ParseFilterCondition(json));
     LegacyTranslator::AddKey(field.key, std::move(comparand), &parsed);
   }
