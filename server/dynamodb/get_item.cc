@@ -89,6 +89,8 @@ class GetItem final : public Operation {
  public:
   explicit GetItem(partition::Directory* directory) : directory_(directory) {}
 
+  bool HasFastPath() const override { return true; }
+
   std::optional<Outcome> TryRun(CallContext& context, Input input, std::string* body) override {
     thread_local GetItemCall call;
     call.Clear();
