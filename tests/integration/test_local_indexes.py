@@ -185,3 +185,43 @@ def test_indexes_stay_consistent_under_concurrency(api, indexed, key):
                       ConsistentRead=True, ExpressionAttributeValues={":p": S(key)})["Items"]
     assert [i["a"] for i in index] == sorted((i["a"] for i in index), key=lambda a: int(a["N"]))
     assert sorted(index, key=lambda i: i["sk"]["S"]) == order
+
+
+def test_item_collections_have_a_limit():
+    """10 GB on the service; an option makes it small enough to reach here."""
+    from support.api import Api
+    from support.server import Server
+
+    with Server(arguments=["--item-collection-limit", "2MB"]) as server:
+        api = Api(server.endpoint)
+        keys = [{"AttributeName": "pk", "KeyType": "HASH"}]
+        api.CreateTable(
+            TableName="bounded", BillingMode="PAY_PER_REQUEST",
+            KeySchema=keys + [{"AttributeName": "sk", "KeyType": "RANGE"}],
+            AttributeDefinitions=[{"AttributeName": n, "AttributeType": t}
+                                  for n, t in (("pk", "S"), ("sk", "N"), ("a", "N"))],
+            LocalSecondaryIndexes=[{"IndexName": "idx", "Projection": {"ProjectionType": "KEYS_ONLY"},
+                                    "KeySchema": keys + [{"AttributeName": "a", "KeyType": "RANGE"}]}])
+        api.CreateTable(TableName="unbounded", BillingMode="PAY_PER_REQUEST", KeySchema=keys,
+                        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}])
+        stored = 0
+        for i in range(40):
+            response = api.call("PutItem", {"TableName": "bounded", "Item": {
+                "pk": S("full"), "sk": N(i), "a": N(i), "v": S("x" * 100_000)}})
+            if response.status != 200:
+                break
+            stored += 1
+        assert response.error_type == "ItemCollectionSizeLimitExceededException", response
+        assert response.status == 400 and "ollection size" in response.message
+        assert 15 <= stored <= 24
+        # Reading, deleting and shrinking go on; other collections and tables are not concerned.
+        assert api.Query(TableName="bounded", KeyConditionExpression="pk = :p",
+                         ExpressionAttributeValues={":p": S("full")})["Count"] > 0
+        assert api.call("PutItem", {"TableName": "bounded", "Item": {"pk": S("other"), "sk": N(1)}}).status == 200
+        assert api.call("PutItem", {"TableName": "unbounded", "Item": {
+            "pk": S("x"), "v": S("x" * 390_000)}}).status == 200
+        for i in range(3):
+            api.DeleteItem(TableName="bounded", Key={"pk": S("full"), "sk": N(i)})
+        assert api.call("PutItem", {"TableName": "bounded", "Item": {
+            "pk": S("full"), "sk": N(99), "v": S("x" * 100_000)}}).status == 200
+        assert server.stop() == 0

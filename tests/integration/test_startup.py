@@ -177,3 +177,39 @@ def test_help_and_version():
     for arguments in (["--help"], ["dev", "--help"], ["--version"]):
         done = subprocess.run([binary(), *arguments], capture_output=True, text=True, timeout=10)
         assert done.returncode == 0 and done.stdout.strip()
+
+
+def test_what_dev_prints(tmp_path):
+    """Where it listens, where data is, and a command to try."""
+    with Server(tmp_path / "here") as server:
+        text = "\n".join(server.lines)
+        deadline = time.monotonic() + 2
+        while "aws dynamodb" not in text and time.monotonic() < deadline:
+            time.sleep(0.02)
+            text = "\n".join(server.lines)
+        assert str(tmp_path / "here") in text
+        assert "aws dynamodb" in text and f"--endpoint-url {server.endpoint}" in text
+        assert server.admin.startswith("http://127.0.0.1:")
+        assert server.endpoint.startswith("http://127.0.0.1:"), "dev listens on the loopback only"
+
+
+def test_logs_name_the_request():
+    """Structured lines with the request id that the client was given."""
+    import json
+    with Server(arguments=["--log-format", "json", "--log-level", "debug"]) as server:
+        response = Api(server.endpoint).call("GetItem", {"TableName": "no_such_table", "Key": {"pk": S("a")}})
+        request_id = response.headers["x-amzn-requestid"]
+        assert server.stop() == 0
+        lines = [json.loads(line) for line in server.stderr().splitlines() if line.startswith("{")]
+        assert lines, server.stderr()
+        assert any(request_id in json.dumps(line) for line in lines), "the request is not in the log"
+
+
+def test_options_from_the_environment_and_a_file(tmp_path):
+    file = tmp_path / "onggi.yaml"
+    file.write_text("region: eu-north-1\naccount-id: \"123456789012\"\n")
+    with Server(arguments=["--config", str(file)], environment={"ONGGI_REGION": "ap-southeast-2"}) as server:
+        arn = Api(server.endpoint).CreateTable(schema("named"))["TableDescription"]["TableArn"]
+        # The environment goes before the file.
+        assert arn == "arn:aws:dynamodb:ap-southeast-2:123456789012:table/named"
+        assert server.stop() == 0

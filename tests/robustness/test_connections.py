@@ -27,7 +27,7 @@ def many_files():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def table(api, name="t", **extra):
+def table(api, name="items", **extra):
     api.CreateTable(TableName=name, BillingMode="PAY_PER_REQUEST", **{
         "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
         "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}], **extra})
@@ -38,8 +38,8 @@ def latencies(api, count=300):
     taken = []
     for i in range(count):
         start = time.monotonic()
-        api.PutItem(TableName="t", Item={"pk": S(str(i)), "n": N(i)})
-        api.GetItem(TableName="t", Key={"pk": S(str(i))}, ConsistentRead=True)
+        api.PutItem(TableName="items", Item={"pk": S(str(i)), "n": N(i)})
+        api.GetItem(TableName="items", Key={"pk": S(str(i))}, ConsistentRead=True)
         taken.append((time.monotonic() - start) * 1000)
     return taken
 
@@ -234,7 +234,7 @@ def test_sigterm_drains():
                 key = f"{worker}-{number}"
                 number += 1
                 try:
-                    status = mine.call("PutItem", {"TableName": "t", "Item": {"pk": S(key)}}).status
+                    status = mine.call("PutItem", {"TableName": "items", "Item": {"pk": S(key)}}).status
                 except OSError:
                     return
                 except Exception:  # noqa: BLE001 - a closed connection between requests
@@ -258,7 +258,7 @@ def test_sigterm_drains():
         api = Api(server.endpoint)
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             found = list(pool.map(lambda k: "Item" in api.GetItem(
-                TableName="t", Key={"pk": S(k)}, ConsistentRead=True), acknowledged))
+                TableName="items", Key={"pk": S(k)}, ConsistentRead=True), acknowledged))
         assert all(found) and len(found) > 50
         assert server.stop() == 0
     finally:

@@ -65,7 +65,7 @@ def fill(path, leave):
 
 
 def create(api):
-    api.CreateTable(TableName="t", BillingMode="PAY_PER_REQUEST",
+    api.CreateTable(TableName="items", BillingMode="PAY_PER_REQUEST",
                     KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
                     AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}])
 
@@ -80,7 +80,7 @@ def test_full_disk(disk, leave_mb):
 
         def put(number, size=2000):
             key = f"key{number}"
-            response = api.call("PutItem", {"TableName": "t", "Item": {
+            response = api.call("PutItem", {"TableName": "items", "Item": {
                 "pk": S(key), "n": N(number), "v": S("x" * size)}})
             if response.status == 200:
                 acknowledged[key] = number
@@ -104,12 +104,12 @@ def test_full_disk(disk, leave_mb):
         assert response.message
         print(f"\nrefusal: {response.message}; free: {free_bytes(disk) >> 20} MB")
         for operation, request in [
-            ("UpdateItem", {"TableName": "t", "Key": {"pk": S("key1")}, "UpdateExpression": "SET z = :z",
+            ("UpdateItem", {"TableName": "items", "Key": {"pk": S("key1")}, "UpdateExpression": "SET z = :z",
                             "ExpressionAttributeValues": {":z": N(1)}}),
-            ("PutItem", {"TableName": "t", "Item": {"pk": S("new")}}),
+            ("PutItem", {"TableName": "items", "Item": {"pk": S("new")}}),
         ]:
             assert api.call(operation, request).error_type == "InternalServerError"
-        batch = api.call("BatchWriteItem", {"RequestItems": {"t": [{"PutRequest": {"Item": {"pk": S("b")}}}]}})
+        batch = api.call("BatchWriteItem", {"RequestItems": {"items": [{"PutRequest": {"Item": {"pk": S("b")}}}]}})
         # The service answers a batch of which nothing went through with an error, or hands it back.
         assert batch.status == 500 or batch.json["UnprocessedItems"], batch
 
@@ -117,7 +117,7 @@ def test_full_disk(disk, leave_mb):
         end = time.monotonic() + 2
         while time.monotonic() < end:
             for key in list(acknowledged)[:: max(1, len(acknowledged) // 50)]:
-                assert api.GetItem(TableName="t", Key={"pk": S(key)}, ConsistentRead=True)["Item"]["n"] == \
+                assert api.GetItem(TableName="items", Key={"pk": S(key)}, ConsistentRead=True)["Item"]["n"] == \
                     N(acknowledged[key])
             assert api.call("ListTables", {}).status == 200
         assert server.running()
@@ -140,7 +140,7 @@ def test_full_disk(disk, leave_mb):
 
 def check(api, acknowledged):
     for key, number in acknowledged.items():
-        item = api.GetItem(TableName="t", Key={"pk": S(key)}, ConsistentRead=True).get("Item")
+        item = api.GetItem(TableName="items", Key={"pk": S(key)}, ConsistentRead=True).get("Item")
         assert item and item["n"] == N(number), f"{key} was acknowledged and is gone"
 
 
@@ -158,7 +158,7 @@ def test_filled_by_its_own_writes(disk):
             while not refused.is_set():
                 key = f"{worker}-{number}"
                 number += 1
-                response = api.call("PutItem", {"TableName": "t", "Item": {
+                response = api.call("PutItem", {"TableName": "items", "Item": {
                     "pk": S(key), "v": {"B": noise(worker * 1_000_000 + number)}}})
                 if response.status == 200:
                     acknowledged.append(key)
@@ -175,14 +175,14 @@ def test_filled_by_its_own_writes(disk):
         assert server.running(), server.output()
         sample = acknowledged[:: max(1, len(acknowledged) // 200)]
         for key in sample:
-            assert "Item" in api.GetItem(TableName="t", Key={"pk": S(key)}, ConsistentRead=True)
+            assert "Item" in api.GetItem(TableName="items", Key={"pk": S(key)}, ConsistentRead=True)
         print(f"\n[figure] {len(acknowledged) * 100 // 1024} MB taken in of {SIZE_MB} MB; "
               f"{free_bytes(disk) >> 20} MB left free")
         assert server.stop() == 0
         server.start()
         api = Api(server.endpoint)
         for key in sample:
-            assert "Item" in api.GetItem(TableName="t", Key={"pk": S(key)}, ConsistentRead=True)
+            assert "Item" in api.GetItem(TableName="items", Key={"pk": S(key)}, ConsistentRead=True)
         assert server.stop() == 0
 
 
