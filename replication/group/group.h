@@ -17,7 +17,8 @@ namespace onggi::group {
 /// Time since any fixed point, never going back.
 using Time = std::chrono::milliseconds;
 
-/// Append of R1. The payloads of (previous.index, last] travel beside it: the group never sees them.
+/// Append of R1. The payloads of (previous.index, last] travel beside it: the group never sees
+/// them.
 struct AppendMessage {
   Member from;
   Epoch epoch;
@@ -46,7 +47,7 @@ struct AckMessage {
   Revision revision;                                   ///< kRefused only
 };
 
-// What happens to a group. -------------------------------------------------------------------------
+// What happens to a group. ------------------------------------------------------------------------
 
 /// First event, once. What this replica's disk holds and the configuration as last known (from the
 /// metadata store, or the persisted copy if that is newer).
@@ -109,8 +110,8 @@ struct PeerConnected {
 struct PeerLost {
   Member member;
 };
-/// The promise to the primary's node has run out, and this node's restart wait and place in the order
-/// of candidates have passed (R5, R6): take over if in sync.
+/// The promise to the primary's node has run out, and this node's restart wait and place in the
+/// order of candidates have passed (R5, R6): take over if in sync.
 struct Promote {};
 /// The promises that WaitPromises asked about have run out (R7).
 struct PromisesRunOut {
@@ -120,22 +121,28 @@ struct PromisesRunOut {
 struct CheckpointInstalled {
   LogPosition position;
 };
-/// Time passes. Needed only while NeedsTick().
+/// On the primary: the checkpoint that NeedsCheckpoint asked for has been installed on `member`.
+struct CheckpointSent {
+  Member member;
+  LogPosition position;
+};
+/// Time passes. Needed, every 50 ms or so, only while NeedsTick().
 struct Tick {
   Time now;
 };
 /// The replica is closing: ends a reign. No event may follow.
 struct Stop {};
 
-using Event =
-    std::variant<Start, Propose, LogDurable, ConfigurationDurable, Applied, BaseAdvanced,
-                 AppendReceived, AckReceived, SwapResult, ConfigurationSeen, PeerConnected, PeerLost,
-                 Promote, PromisesRunOut, CheckpointInstalled, Tick, Stop>;
+using Event = std::variant<Start, Propose, LogDurable, ConfigurationDurable, Applied, BaseAdvanced,
+                           AppendReceived, AckReceived, SwapResult, ConfigurationSeen,
+                           PeerConnected, PeerLost, Promote, PromisesRunOut, CheckpointInstalled,
+                           CheckpointSent, Tick, Stop>;
 
-// What the driver is to do, in order. --------------------------------------------------------------
+// What the driver is to do, in order. -------------------------------------------------------------
 
-/// Write the configuration to this replica's disk; answer ConfigurationDurable. A metadata store on
-/// the same disk (embedded) has done so already.
+/// Write the configuration to this replica's disk; answer ConfigurationDurable. What a later
+/// AppendToLog appends must not become durable before it (R1). A metadata store on the same disk
+/// (embedded) has done so already.
 struct PersistConfiguration {
   std::shared_ptr<const Configuration> configuration;
   Revision revision;
@@ -157,8 +164,8 @@ struct AppendToLog {
   /// Epoch of the entries; kMessage: of the last (the message has the runs).
   Epoch epoch;
 };
-/// Send `message` with the payloads of (previous.index, last]. The driver may send fewer entries,
-/// setting `last` and `runs` accordingly (FitAppend), when they are too many bytes.
+/// Send `message` with the payloads of (previous.index, last], in several messages (SplitAppend)
+/// when they are too many bytes.
 struct SendAppend {
   Member to;
   AppendMessage message;
@@ -197,12 +204,12 @@ struct NeedsCheckpoint {
 };
 
 using Action = std::variant<PersistConfiguration, DropSuffix, AppendToLog, SendAppend, SendAck,
-                            ProposeSwap, ReadConfiguration, CommitAdvanced, WaitPromises, ReignBegan,
-                            ReignEnded, NeedsCheckpoint>;
+                            ProposeSwap, ReadConfiguration, CommitAdvanced, WaitPromises,
+                            ReignBegan, ReignEnded, NeedsCheckpoint>;
 using Actions = std::vector<Action>;
 
-/// The rules of replication.md (R1 to R4, R6, R7, R9, R12) for one partition's replica: a pure state
-/// machine without I/O, clock or thread, so that the simulator runs the very code that ships.
+/// The rules of replication.md (R1 to R4, R6, R7, R9, R12) for one partition's replica: a pure
+/// state machine without I/O, clock or thread, so that the simulator runs the very code that ships.
 ///
 /// One owner: the partition's strand feeds it events and carries out the actions in order. Leases
 /// (R5), transfer (R8) and Resign (R11) have their place in the driver: they come in as Promote and
@@ -210,8 +217,8 @@ using Actions = std::vector<Action>;
 /// Vertical Paxos II (Lamport, Malkhi, Zhou 2009).
 ///
 /// With replication 1 the life is: Start -> ProposeSwap(epoch + 1) -> SwapResult -> Persist... ->
-/// AppendToLog(kEpochStart) -> LogDurable -> CommitAdvanced -> Applied -> ReignBegan; then Propose ->
-/// AppendToLog -> LogDurable -> CommitAdvanced for each batch.
+/// AppendToLog(kEpochStart) -> LogDurable -> CommitAdvanced -> Applied -> ReignBegan; then Propose
+/// -> AppendToLog -> LogDurable -> CommitAdvanced for each batch.
 class Group {
  public:
   enum class Role : uint8_t {
@@ -250,13 +257,14 @@ class Group {
  private:
   /// What the primary knows of another member.
   struct Progress {
-    LogIndex match;            ///< acknowledged in the active epoch
-    LogIndex next;             ///< first entry not yet sent
-    bool waiting = false;      ///< an Append is unacknowledged
-    Time waiting_since{0};     ///< since when, without progress
-    Time sent_at{0};           ///< the latest Append
-    bool lost = false;         ///< PeerLost, and no acknowledgement since
-    bool checkpoint = false;   ///< NeedsCheckpoint was asked for
+    LogIndex match;           ///< acknowledged in the active epoch
+    LogIndex from;            ///< where to send from again: match + 1 once something matched
+    LogIndex next;            ///< first entry not yet sent
+    bool waiting = false;     ///< an Append is unacknowledged
+    Time waiting_since{0};    ///< since when, without progress
+    Time sent_at{0};          ///< the latest Append
+    bool lost = false;        ///< PeerLost, and no acknowledgement since
+    bool checkpoint = false;  ///< NeedsCheckpoint was asked for
   };
   struct PendingAppend {
     LogPosition last;
@@ -279,6 +287,7 @@ class Group {
   void On(const Promote& event, Actions* actions);
   void On(const PromisesRunOut& event, Actions* actions);
   void On(const CheckpointInstalled& event, Actions* actions);
+  void On(const CheckpointSent& event, Actions* actions);
   void On(const Tick& event, Actions* actions);
   void On(const Stop& event, Actions* actions);
 
@@ -286,29 +295,36 @@ class Group {
   void Learn(std::shared_ptr<const Configuration> configuration, Revision revision,
              Actions* actions);
   void Follow(Actions* actions);
+  void AskToRead(Actions* actions);
   void Ask(Configuration configuration, Actions* actions);
-  void AskForReign(bool with_old_primary, Actions* actions);
+  void AskForReign(Actions* actions);
   void AskAgain(Actions* actions);
   void EndReign(Actions* actions);
-  void BeginReign(Member previous_primary, bool alone, bool released, Actions* actions);
+  void BeginReign(const Configuration& previous, Actions* actions);
   void ActivateEpoch(Actions* actions);
   void AppendOwn(AppendToLog::Source source, uint64_t count, Actions* actions);
-  void RefreshProgress();
+  void RefreshProgress(bool new_epoch);
   void Send(const Member& to, Progress& progress, Actions* actions);
+  void SendAgain(const Member& to, Progress& progress, Actions* actions);
   void SendToAll(Actions* actions);
   std::vector<Member> EffectiveSet() const;
   void AdvanceCommit(Actions* actions);
   void AdvanceBackupCommit(Actions* actions);
   void SetCommit(LogIndex index, Actions* actions);
   void MaybeServe(Actions* actions);
+  Configuration Desired() const;
   void MaybeReconfigure(Actions* actions);
-  void Acknowledge(Actions* actions);
+  bool Suspect(const Member& member) const;
   bool CaughtUp(const Member& member) const;
+  bool Verify(const AppendMessage& message, Actions* actions);
+  void Acknowledge(Actions* actions);
 
   Role role_ = Role::kIdle;
   Member self_;
   uint64_t boot_ = 0;
   Time now_{0};
+  /// No Tick was needed since the last one: now_ may be long past.
+  bool clock_stale_ = true;
 
   EpochRuns log_;
   LogIndex durable_;
@@ -324,25 +340,30 @@ class Group {
   std::vector<Configuration> outstanding_;
   Epoch highest_asked_;
   bool swap_in_flight_ = false;
-  bool reading_ = false;  ///< asked ReadConfiguration, nothing seen since
+  Revision swap_revision_;  ///< that the swap in flight was asked on
+  bool reading_ = false;    ///< asked ReadConfiguration, nothing seen since
   std::optional<Time> ask_again_at_;
 
   // As primary.
-  Epoch active_epoch_;      ///< of entries and messages: its configuration is durable here
-  LogIndex epoch_start_;    ///< 0 until the entry is appended
+  Epoch active_epoch_;  ///< of entries and messages: its configuration is durable here
+  std::shared_ptr<const Configuration> active_config_;
+  Revision active_revision_;
+  Epoch reign_;           ///< first epoch of the reign
+  LogIndex epoch_start_;  ///< 0 until the entry is appended
   bool serving_ = false;
   bool suspended_ = false;  ///< a swap was refused: no commit until the key is read
   bool promises_out_ = true;
   std::map<Member, Progress> progress_;
 
-  // As backup: in configuration_->epoch.
-  LogIndex verified_;          ///< highest entry that an Append verified
-  LogIndex primary_commit_;    ///< highest that the primary sent
-  LogIndex acked_;             ///< last acknowledged
-  bool ack_due_ = false;       ///< an Append was verified and not yet answered
+  // As backup: in config_->epoch.
+  LogIndex verified_;        ///< highest entry that an Append verified
+  LogIndex primary_commit_;  ///< highest that the primary sent
+  LogIndex acked_;           ///< last acknowledged
+  bool ack_due_ = false;     ///< an Append was verified and not yet answered
 };
 
-/// Cuts the entries of an Append after `last`, before it is sent.
-void FitAppend(AppendMessage* message, LogIndex last);
+/// Cuts an Append in two before it is sent: `message` keeps the entries through `at`, which lies in
+/// [previous.index, last); the rest is returned.
+AppendMessage SplitAppend(AppendMessage* message, LogIndex at);
 
 }  // namespace onggi::group
