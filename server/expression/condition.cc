@@ -13,12 +13,8 @@ using model::ValueView;
 Operand::Operand(const Tree& tree, uint32_t index, const ItemView& item) {
   const Node& node = tree.nodes[index];
   switch (node.op) {
-    case Op::kPath:
-      view_ = tree.Resolve(node.path, item);
-      break;
-    case Op::kValue:
-      view_ = tree.ValueOf(node);
-      break;
+    case Op::kPath: view_ = tree.Resolve(node.path, item); break;
+    case Op::kValue: view_ = tree.ValueOf(node); break;
     case Op::kSize: {
       // The operand of size() is a path or value: size(size(a)) is refused by the parser.
       const Node& operand = tree.nodes[node.first_child];
@@ -34,8 +30,7 @@ Operand::Operand(const Tree& tree, uint32_t index, const ItemView& item) {
       view_ = ValueView(std::string_view(number_, encoded.size() + 1));
       break;
     }
-    default:
-      break;
+    default: break;
   }
 }
 
@@ -60,8 +55,7 @@ bool Contains(ValueView whole, ValueView part) {
       }
       return false;
     }
-    default:
-      return false;
+    default: return false;
   }
 }
 
@@ -103,18 +97,14 @@ bool Condition::EvaluateNode(uint32_t index, const ItemView& item) const {
         if (EvaluateNode(child, item)) return true;
       }
       return false;
-    case Op::kNot:
-      return !EvaluateNode(first, item);
-    default:
-      break;
+    case Op::kNot: return !EvaluateNode(first, item);
+    default: break;
   }
 
   const Operand left(tree_, first, item);
   switch (node.op) {
-    case Op::kAttributeExists:
-      return left.view().valid();
-    case Op::kAttributeNotExists:
-      return !left.view().valid();
+    case Op::kAttributeExists: return left.view().valid();
+    case Op::kAttributeNotExists: return !left.view().valid();
     case Op::kAttributeType:
       return left.view().valid() && left.view().type() == node.attribute_type;
     case Op::kIn:
@@ -124,38 +114,29 @@ bool Condition::EvaluateNode(uint32_t index, const ItemView& item) const {
         if (SameValue(left.view(), Operand(tree_, child, item).view())) return true;
       }
       return false;
-    default:
-      break;
+    default: break;
   }
 
   const uint32_t second = tree_.nodes[first].next;
   const Operand right(tree_, second, item);
   const auto order = [&] { return Order(left.view(), right.view()); };
   switch (node.op) {
-    case Op::kEqual:
-      return SameValue(left.view(), right.view());
+    case Op::kEqual: return SameValue(left.view(), right.view());
     case Op::kNotEqual:
       // Also true when either side has no value at all, as the service has it.
       return !SameValue(left.view(), right.view());
-    case Op::kLess:
-      return order().value_or(1) < 0;
-    case Op::kLessEqual:
-      return order().value_or(1) <= 0;
-    case Op::kGreater:
-      return order().value_or(-1) > 0;
-    case Op::kGreaterEqual:
-      return order().value_or(-1) >= 0;
+    case Op::kLess: return order().value_or(1) < 0;
+    case Op::kLessEqual: return order().value_or(1) <= 0;
+    case Op::kGreater: return order().value_or(-1) > 0;
+    case Op::kGreaterEqual: return order().value_or(-1) >= 0;
     case Op::kBetween: {
       if (order().value_or(-1) < 0) return false;
       const Operand upper(tree_, tree_.nodes[second].next, item);
       return Order(left.view(), upper.view()).value_or(1) <= 0;
     }
-    case Op::kBeginsWith:
-      return BeginsWith(left.view(), right.view());
-    case Op::kContains:
-      return Contains(left.view(), right.view());
-    default:
-      CHECK_MSG(false, "not a condition");
+    case Op::kBeginsWith: return BeginsWith(left.view(), right.view());
+    case Op::kContains: return Contains(left.view(), right.view());
+    default: CHECK_MSG(false, "not a condition");
   }
 }
 

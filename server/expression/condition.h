@@ -14,12 +14,12 @@ namespace onggi::expression {
 /// that it needs; movable; evaluation is const and thread-safe.
 class Condition {
  public:
-  /// Does the item satisfy it? An invalid view is an item without attributes. Reads the stored form in
-  /// place and allocates nothing.
+  /// Does the item satisfy it? An invalid view is an item without attributes. Reads the stored form
+  /// in place and allocates nothing.
   bool Evaluate(const model::ItemView& item) const;
 
-  /// Top-level attributes it refers to, each once, in order of first mention. The names live as long
-  /// as this object stays where it is.
+  /// Top-level attributes it refers to, each once, in order of first mention. The names live as
+  /// long as this object stays where it is.
   std::vector<AttributeUse> attributes() const;
 
   const Tree& tree() const { return tree_; }

@@ -15,24 +15,15 @@ constexpr int kNotPrecedence = 3;
 
 Op ComparisonOf(TokenKind kind) {
   switch (kind) {
-    case TokenKind::kEqual:
-      return Op::kEqual;
-    case TokenKind::kNotEqual:
-      return Op::kNotEqual;
-    case TokenKind::kLess:
-      return Op::kLess;
-    case TokenKind::kLessEqual:
-      return Op::kLessEqual;
-    case TokenKind::kGreater:
-      return Op::kGreater;
-    case TokenKind::kGreaterEqual:
-      return Op::kGreaterEqual;
-    case TokenKind::kBetween:
-      return Op::kBetween;
-    case TokenKind::kIn:
-      return Op::kIn;
-    default:
-      return Op::kInvalid;
+    case TokenKind::kEqual: return Op::kEqual;
+    case TokenKind::kNotEqual: return Op::kNotEqual;
+    case TokenKind::kLess: return Op::kLess;
+    case TokenKind::kLessEqual: return Op::kLessEqual;
+    case TokenKind::kGreater: return Op::kGreater;
+    case TokenKind::kGreaterEqual: return Op::kGreaterEqual;
+    case TokenKind::kBetween: return Op::kBetween;
+    case TokenKind::kIn: return Op::kIn;
+    default: return Op::kInvalid;
   }
 }
 
@@ -66,10 +57,10 @@ bool ConditionParser::ParseSubcondition(int min_precedence, uint32_t* node) {
 }
 
 bool ConditionParser::ParseExpression(int min_precedence, bool allow_operand, Piece* piece) {
-  if (!EnterNesting()) return false;
+  if (!EnterNesting(At(TokenKind::kOpenParen))) return false;
   if (!ParseTerm(allow_operand, piece)) return false;
-  // The last child of piece->node while it is an AND or OR made here; its operands are appended to it
-  // instead of nesting, so that a long chain is evaluated by a loop.
+  // The last child of piece->node while it is an AND or OR made here; its operands are appended to
+  // it instead of nesting, so that a long chain is evaluated by a loop.
   uint32_t tail = kNoNode;
   while (piece->kind != Piece::Kind::kOperand) {
     Op op = Op::kInvalid;
@@ -116,8 +107,8 @@ bool ConditionParser::ParseTerm(bool allow_operand, Piece* piece) {
   } else {
     if (!ParseOperand(&piece->node)) return false;
     const Op op = node(piece->node).op;
-    piece->kind = op == Op::kPath || op == Op::kValue ? Piece::Kind::kOperand
-                                                      : Piece::Kind::kFunction;
+    piece->kind =
+        op == Op::kPath || op == Op::kValue ? Piece::Kind::kOperand : Piece::Kind::kFunction;
   }
   if (piece->kind == Piece::Kind::kCondition) return true;
   if (AtComparison()) return ParseComparison(piece);
@@ -130,16 +121,17 @@ bool ConditionParser::ParseTerm(bool allow_operand, Piece* piece) {
 bool ConditionParser::ParseParenthesized(Piece* piece) {
   Advance();
   if (!ParseExpression(0, true, piece) || !Expect(TokenKind::kCloseParen)) return false;
-  if (piece->parenthesized) NoteRedundantParentheses();
+  piece->redundant = piece->redundant || piece->parenthesized;
   piece->parenthesized = true;
+  // `((a))` is nothing yet: without an operator after it, that is the error.
+  if (piece->redundant && piece->kind != Piece::Kind::kOperand) NoteRedundantParentheses();
   return true;
 }
 
-bool ConditionParser::AtComparison() const {
-  return ComparisonOf(current().kind) != Op::kInvalid;
-}
+bool ConditionParser::AtComparison() const { return ComparisonOf(current().kind) != Op::kInvalid; }
 
 bool ConditionParser::ParseComparison(Piece* piece) {
+  if (piece->redundant) NoteRedundantParentheses();
   UseAsOperand(piece->node);
   const Op op = ComparisonOf(current().kind);
   Advance();
@@ -191,9 +183,7 @@ Status ConditionParser::BindCondition(uint32_t index) {
       }
       return Status::Ok();
     }
-    case Op::kNot:
-      RETURN_IF_ERROR(BindCondition(node(index).first_child));
-      return CountOperator();
+    case Op::kNot: RETURN_IF_ERROR(BindCondition(node(index).first_child)); return CountOperator();
     case Op::kEqual:
     case Op::kNotEqual:
     case Op::kLess:
@@ -201,10 +191,8 @@ Status ConditionParser::BindCondition(uint32_t index) {
     case Op::kGreater:
     case Op::kGreaterEqual:
     case Op::kBetween:
-    case Op::kIn:
-      return BindComparison(index);
-    default:
-      return BindOperand(index);  // a function
+    case Op::kIn: return BindComparison(index);
+    default: return BindOperand(index);  // a function
   }
 }
 
@@ -214,14 +202,14 @@ Status ConditionParser::BindComparison(uint32_t index) {
   }
   RETURN_IF_ERROR(CountOperator());
   const Op op = node(index).op;
-  if (op == Op::kIn && node(index).child_count - 1 > static_cast<uint32_t>(kMaxInOperands)) {
-    return Invalid("The IN operator is provided with too many operands; number of operands: " +
-                   std::to_string(node(index).child_count - 1));
-  }
   if (op != Op::kEqual && op != Op::kNotEqual && op != Op::kIn) {
     RETURN_IF_ERROR(CheckOrdered(index));
   }
   RETURN_IF_ERROR(CheckDistinct(index, OperatorName(op)));
+  if (op == Op::kIn && node(index).child_count - 1 > static_cast<uint32_t>(kMaxInOperands)) {
+    return Invalid("The IN operator is provided with too many operands; number of operands: " +
+                   std::to_string(node(index).child_count - 1));
+  }
   return op == Op::kBetween ? CheckBounds(index) : Status::Ok();
 }
 

@@ -17,12 +17,14 @@ class ConditionParser : public ParserBase {
   uint32_t root() const { return condition_.root_; }
 
  private:
-  /// A parsed piece and what it can be: only the token after it says whether `(size(a))` is an operand.
+  /// A parsed piece and what it can be: only the token after it says whether `(size(a))` is an
+  /// operand.
   struct Piece {
     enum class Kind : uint8_t { kOperand, kFunction, kCondition };
     uint32_t node = kNoNode;
     Kind kind = Kind::kOperand;
     bool parenthesized = false;
+    bool redundant = false;  ///< it has parentheses directly inside parentheses
   };
 
   /// Precedence climbing: OR binds weakest, then AND, then NOT. `allow_operand`: directly inside

@@ -7,8 +7,8 @@
 
 namespace onggi::expression {
 
-/// The value of an operand (path, value or size()) for one item: a view of the item or of the tree, or
-/// a number held here. Not copyable, because the view may be of its own bytes.
+/// The value of an operand (path, value or size()) for one item: a view of the item or of the tree,
+/// or a number held here. Not copyable, because the view may be of its own bytes.
 class Operand {
  public:
   Operand(const Tree& tree, uint32_t node, const model::ItemView& item);
@@ -23,8 +23,8 @@ class Operand {
   char number_[1 + model::Number::kMaxEncodedSize];
 };
 
-/// Substring of a string or binary, element of a set, or element of a list. False for other types and
-/// for types that do not fit.
+/// Substring of a string or binary, element of a set, or element of a list. False for other types
+/// and for types that do not fit.
 bool Contains(model::ValueView whole, model::ValueView part);
 
 /// Prefix of a string or binary of the same type.

@@ -5,68 +5,75 @@
 
 #include "server/expression/condition.h"
 #include "server/expression/condition_parser.h"
+#include "server/model/key.h"
 
 namespace onggi::expression {
 namespace {
 
 KeyOperator KeyOperatorOf(Op op) {
   switch (op) {
-    case Op::kEqual:
-      return KeyOperator::kEqual;
-    case Op::kLess:
-      return KeyOperator::kLess;
-    case Op::kLessEqual:
-      return KeyOperator::kLessEqual;
-    case Op::kGreater:
-      return KeyOperator::kGreater;
-    case Op::kGreaterEqual:
-      return KeyOperator::kGreaterEqual;
-    case Op::kBetween:
-      return KeyOperator::kBetween;
-    case Op::kBeginsWith:
-      return KeyOperator::kBeginsWith;
-    default:
-      return KeyOperator::kNone;
+    case Op::kEqual: return KeyOperator::kEqual;
+    case Op::kLess: return KeyOperator::kLess;
+    case Op::kLessEqual: return KeyOperator::kLessEqual;
+    case Op::kGreater: return KeyOperator::kGreater;
+    case Op::kGreaterEqual: return KeyOperator::kGreaterEqual;
+    case Op::kBetween: return KeyOperator::kBetween;
+    case Op::kBeginsWith: return KeyOperator::kBeginsWith;
+    default: return KeyOperator::kNone;
   }
 }
 
 // `:v < sk` is `sk > :v`.
 KeyOperator Mirrored(KeyOperator op) {
   switch (op) {
-    case KeyOperator::kLess:
-      return KeyOperator::kGreater;
-    case KeyOperator::kLessEqual:
-      return KeyOperator::kGreaterEqual;
-    case KeyOperator::kGreater:
-      return KeyOperator::kLess;
-    case KeyOperator::kGreaterEqual:
-      return KeyOperator::kLessEqual;
-    default:
-      return op;
+    case KeyOperator::kLess: return KeyOperator::kGreater;
+    case KeyOperator::kLessEqual: return KeyOperator::kGreaterEqual;
+    case KeyOperator::kGreater: return KeyOperator::kLess;
+    case KeyOperator::kGreaterEqual: return KeyOperator::kLessEqual;
+    default: return op;
   }
 }
 
 std::string_view NameOf(Op op) {
   switch (op) {
-    case Op::kOr:
-      return "OR";
-    case Op::kNot:
-      return "NOT";
-    case Op::kNotEqual:
-      return "<>";
-    case Op::kIn:
-      return "IN";
-    case Op::kAttributeExists:
-      return "attribute_exists";
-    case Op::kAttributeNotExists:
-      return "attribute_not_exists";
-    case Op::kAttributeType:
-      return "attribute_type";
-    case Op::kContains:
-      return "contains";
-    default:
-      return {};
+    case Op::kOr: return "OR";
+    case Op::kNot: return "NOT";
+    case Op::kNotEqual: return "<>";
+    case Op::kIn: return "IN";
+    case Op::kAttributeExists: return "attribute_exists";
+    case Op::kAttributeNotExists: return "attribute_not_exists";
+    case Op::kAttributeType: return "attribute_type";
+    case Op::kContains: return "contains";
+    default: return {};
   }
+}
+
+// Values of key attributes are neither empty nor too long, on either side of a comparison.
+Status CheckKeyValues(std::string_view attribute, const std::vector<std::string>& operands,
+                      bool is_hash) {
+  for (const std::string& operand : operands) {
+    const model::ValueView value(operand);
+    if (value.type() == model::Type::kNumber) continue;
+    const size_t size = value.AsString().size();
+    if (size == 0) {
+      return InvalidArgument(
+          std::string("One or more parameter values are not valid. The AttributeValue for a key "
+                      "attribute cannot contain an empty ") +
+          (value.type() == model::Type::kString ? "string" : "binary") +
+          " value. Key: " + std::string(attribute));
+    }
+    if (is_hash && size > model::kMaxPartitionKeySize) {  // the missing space is the service's
+      return InvalidArgument(
+          "One or more parameter values were invalid: Size of hashkey has exceeded the maximum "
+          "size limit of2048 bytes");
+    }
+    if (!is_hash && size > model::kMaxSortKeySize) {
+      return InvalidArgument(
+          "One or more parameter values were invalid: Aggregated size of all range keys has "
+          "exceeded the size limit of 1024 bytes");
+    }
+  }
+  return Status::Ok();
 }
 
 }  // namespace
@@ -95,12 +102,13 @@ class KeyConditionParser {
  private:
   Status ConvertOne(const Node& node) {
     const Node& first = tree_.nodes[node.first_child];
+    constexpr char kNested[] = "KeyConditionExpressions cannot contain nested operations";
+    if (first.op == Op::kSize) return InvalidArgument(kNested);
     if (node.op == Op::kBetween || node.op == Op::kBeginsWith) {
       if (first.op != Op::kPath) {
-        return InvalidArgument(
-            std::string("Invalid condition in KeyConditionExpression: ") +
-            (node.op == Op::kBetween ? "BETWEEN" : "begins_with") +
-            " operator must have the key attribute as its first operand");
+        return InvalidArgument(std::string("Invalid condition in KeyConditionExpression: ") +
+                               (node.op == Op::kBetween ? "BETWEEN" : "begins_with") +
+                               " operator must have the key attribute as its first operand");
       }
     }
     ParsedKeyCondition::Part part;
@@ -109,9 +117,7 @@ class KeyConditionParser {
     bool mirrored = false;
     for (uint32_t child = node.first_child; child != kNoNode; child = tree_.nodes[child].next) {
       const Node& operand = tree_.nodes[child];
-      if (operand.op == Op::kSize) {
-        return InvalidArgument("KeyConditionExpressions cannot contain nested operations");
-      }
+      if (operand.op == Op::kSize) return InvalidArgument(kNested);
       if (operand.op == Op::kValue) {
         part.operands.emplace_back(tree_.Bytes(operand.value));
         continue;
@@ -202,6 +208,7 @@ Result<KeyCondition> ParsedKeyCondition::Bind(const KeySchema& schema) const {
   if (hash == nullptr) return missing(schema.hash_name);
   RETURN_IF_ERROR(check(*hash, schema.hash_type));
   if (hash->op != KeyOperator::kEqual) return InvalidArgument(kNotSupported);
+  RETURN_IF_ERROR(CheckKeyValues(hash->attribute, hash->operands, true));
 
   KeyCondition condition;
   condition.hash_value = hash->operands.front();
@@ -209,6 +216,7 @@ Result<KeyCondition> ParsedKeyCondition::Bind(const KeySchema& schema) const {
   const Part* range = find(schema.range_name);
   if (range == nullptr) return missing(schema.range_name);
   RETURN_IF_ERROR(check(*range, schema.range_type));
+  RETURN_IF_ERROR(CheckKeyValues(range->attribute, range->operands, false));
   condition.range_operator = range->op;
   condition.range_value = range->operands.front();
   if (range->op == KeyOperator::kBetween) condition.range_upper = range->operands.back();

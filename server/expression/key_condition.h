@@ -15,7 +15,9 @@ struct KeySchema {
   KeySchema() = default;
   KeySchema(std::string_view hash, model::Type hash_attribute_type, std::string_view range = {},
             model::Type range_attribute_type = model::Type::kString)
-      : hash_name(hash), hash_type(hash_attribute_type), range_name(range),
+      : hash_name(hash),
+        hash_type(hash_attribute_type),
+        range_name(range),
         range_type(range_attribute_type) {}
 
   std::string_view hash_name;
@@ -43,13 +45,14 @@ struct KeyCondition {
   std::string range_upper;  ///< encoded value; kBetween only
 };
 
-/// A KeyConditionExpression (or KeyConditions) before it is held against a key schema: what can be said
-/// of it without knowing the table. The service finds syntax errors before it looks the table up.
+/// A KeyConditionExpression (or KeyConditions) before it is held against a key schema: what can be
+/// said of it without knowing the table. The service finds syntax errors before it looks the table
+/// up.
 class ParsedKeyCondition {
  public:
   /// InvalidArgument: "Query condition missed key schema element: pk", "Query key condition not
-  /// supported", "One or more parameter values were invalid: Condition parameter type does not match
-  /// schema type".
+  /// supported", "One or more parameter values were invalid: Condition parameter type does not
+  /// match schema type".
   Result<KeyCondition> Bind(const KeySchema& schema) const;
 
   /// Names of the attributes it has conditions on, in order.

@@ -72,15 +72,13 @@ const ComparisonRule* FindRule(std::string_view name) {
 
 bool IsAllowed(Allowed allowed, Type type) {
   switch (allowed) {
-    case Allowed::kAny:
-      return true;
+    case Allowed::kAny: return true;
     case Allowed::kOrdered:
       return type == Type::kString || type == Type::kNumber || type == Type::kBinary;
     case Allowed::kElement:
       return type == Type::kString || type == Type::kNumber || type == Type::kBinary ||
              type == Type::kBool || type == Type::kNull;
-    case Allowed::kPrefix:
-      return type == Type::kString || type == Type::kBinary;
+    case Allowed::kPrefix: return type == Type::kString || type == Type::kBinary;
   }
   return false;
 }
@@ -209,52 +207,32 @@ Result<Comparand> ParseExpectedCondition(std::string_view attribute, const objec
 
 KeyOperator KeyOperatorOf(Comparison comparison) {
   switch (comparison) {
-    case Comparison::kEq:
-      return KeyOperator::kEqual;
-    case Comparison::kLe:
-      return KeyOperator::kLessEqual;
-    case Comparison::kLt:
-      return KeyOperator::kLess;
-    case Comparison::kGe:
-      return KeyOperator::kGreaterEqual;
-    case Comparison::kGt:
-      return KeyOperator::kGreater;
-    case Comparison::kBeginsWith:
-      return KeyOperator::kBeginsWith;
-    case Comparison::kBetween:
-      return KeyOperator::kBetween;
-    default:
-      return KeyOperator::kNone;
+    case Comparison::kEq: return KeyOperator::kEqual;
+    case Comparison::kLe: return KeyOperator::kLessEqual;
+    case Comparison::kLt: return KeyOperator::kLess;
+    case Comparison::kGe: return KeyOperator::kGreaterEqual;
+    case Comparison::kGt: return KeyOperator::kGreater;
+    case Comparison::kBeginsWith: return KeyOperator::kBeginsWith;
+    case Comparison::kBetween: return KeyOperator::kBetween;
+    default: return KeyOperator::kNone;
   }
 }
 
 Op OpOf(Comparison comparison) {
   switch (comparison) {
-    case Comparison::kEq:
-      return Op::kEqual;
-    case Comparison::kNe:
-      return Op::kNotEqual;
-    case Comparison::kLe:
-      return Op::kLessEqual;
-    case Comparison::kLt:
-      return Op::kLess;
-    case Comparison::kGe:
-      return Op::kGreaterEqual;
-    case Comparison::kGt:
-      return Op::kGreater;
-    case Comparison::kNull:
-      return Op::kAttributeNotExists;
-    case Comparison::kNotNull:
-      return Op::kAttributeExists;
+    case Comparison::kEq: return Op::kEqual;
+    case Comparison::kNe: return Op::kNotEqual;
+    case Comparison::kLe: return Op::kLessEqual;
+    case Comparison::kLt: return Op::kLess;
+    case Comparison::kGe: return Op::kGreaterEqual;
+    case Comparison::kGt: return Op::kGreater;
+    case Comparison::kNull: return Op::kAttributeNotExists;
+    case Comparison::kNotNull: return Op::kAttributeExists;
     case Comparison::kContains:
-    case Comparison::kNotContains:
-      return Op::kContains;
-    case Comparison::kBeginsWith:
-      return Op::kBeginsWith;
-    case Comparison::kIn:
-      return Op::kIn;
-    case Comparison::kBetween:
-      return Op::kBetween;
+    case Comparison::kNotContains: return Op::kContains;
+    case Comparison::kBeginsWith: return Op::kBeginsWith;
+    case Comparison::kIn: return Op::kIn;
+    case Comparison::kBetween: return Op::kBetween;
   }
   return Op::kInvalid;
 }

@@ -12,14 +12,16 @@
 /// The parameters that DynamoDB had before expressions, translated into the same trees. Input has
 /// passed the wire schema (member types, enums); what is checked here are the rules that the schema
 /// cannot say, with the service's messages as InvalidArgument.
-/// Source: docs.aws.amazon.com/amazondynamodb/latest/developerguide/LegacyConditionalParameters.html
+/// Source:
+/// docs.aws.amazon.com/amazondynamodb/latest/developerguide/LegacyConditionalParameters.html
 namespace onggi::expression {
 
 /// ConditionalOperator; the default is AND.
 enum class ConditionalOperator : uint8_t { kAnd, kOr };
 
-/// For a request that has ConditionalOperator: `conditions` is the number of elements of its Expected,
-/// QueryFilter or ScanFilter (0 when it has none). InvalidArgument unless there are two or more.
+/// For a request that has ConditionalOperator: `conditions` is the number of elements of its
+/// Expected, QueryFilter or ScanFilter (0 when it has none). InvalidArgument unless there are two
+/// or more.
 Status CheckConditionalOperator(size_t conditions);
 
 /// Expected of PutItem, UpdateItem and DeleteItem.

@@ -61,8 +61,7 @@ TokenKind NameOrKeyword(std::string_view text) {
     case 'S':
       if (EqualsKeyword(text, "SET")) return TokenKind::kSet;
       break;
-    default:
-      break;
+    default: break;
   }
   return TokenKind::kName;
 }
@@ -116,8 +115,7 @@ Token Lexer::Lex(uint32_t offset) const {
       token.kind = TokenKind::kNumber;
       return token;
     }
-    default:
-      break;
+    default: break;
   }
   switch (c) {
     case '#':
@@ -129,9 +127,7 @@ Token Lexer::Lex(uint32_t offset) const {
         token.kind = TokenKind::kUnknown;
       }
       break;
-    case '=':
-      token.kind = TokenKind::kEqual;
-      break;
+    case '=': token.kind = TokenKind::kEqual; break;
     case '<':
       if (next == '>') {
         two(TokenKind::kNotEqual);
@@ -148,30 +144,14 @@ Token Lexer::Lex(uint32_t offset) const {
         token.kind = TokenKind::kGreater;
       }
       break;
-    case '(':
-      token.kind = TokenKind::kOpenParen;
-      break;
-    case ')':
-      token.kind = TokenKind::kCloseParen;
-      break;
-    case '[':
-      token.kind = TokenKind::kOpenBracket;
-      break;
-    case ']':
-      token.kind = TokenKind::kCloseBracket;
-      break;
-    case ',':
-      token.kind = TokenKind::kComma;
-      break;
-    case '.':
-      token.kind = TokenKind::kDot;
-      break;
-    case '+':
-      token.kind = TokenKind::kPlus;
-      break;
-    case '-':
-      token.kind = TokenKind::kMinus;
-      break;
+    case '(': token.kind = TokenKind::kOpenParen; break;
+    case ')': token.kind = TokenKind::kCloseParen; break;
+    case '[': token.kind = TokenKind::kOpenBracket; break;
+    case ']': token.kind = TokenKind::kCloseBracket; break;
+    case ',': token.kind = TokenKind::kComma; break;
+    case '.': token.kind = TokenKind::kDot; break;
+    case '+': token.kind = TokenKind::kPlus; break;
+    case '-': token.kind = TokenKind::kMinus; break;
     default:
       token.kind = TokenKind::kUnknown;
       token.size = CharacterSize(text_.substr(offset));

@@ -47,7 +47,8 @@ struct Token {
   uint32_t end() const { return offset + size; }
 };
 
-/// Cuts an expression into tokens, one ahead. White space is space, tab, carriage return and newline.
+/// Cuts an expression into tokens, one ahead. White space is space, tab, carriage return and
+/// newline.
 class Lexer {
  public:
   explicit Lexer(std::string_view text) : text_(text) { current_ = Lex(0); }

@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "server/expression/paths.h"
 #include "server/expression/reserved_words.h"
 
 namespace onggi::expression {
@@ -39,6 +40,17 @@ const Function* FindFunction(std::string_view name) {
   return nullptr;
 }
 
+// The service counts UTF-16 code units.
+size_t Utf16Size(std::string_view text) {
+  if (text.size() <= kMaxExpressionSize) return text.size();  // enough to know that it fits
+  size_t size = 0;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte & 0xC0) != 0x80) size += byte >= 0xF0 ? 2 : 1;
+  }
+  return size;
+}
+
 uint32_t OperandsOf(Op op) {
   for (const Function& function : kFunctions) {
     if (function.op == op) return function.operands;
@@ -56,9 +68,10 @@ Status ParserBase::Invalid(std::string_view message) const {
 
 Status ParserBase::CheckSize() const {
   if (text_.empty()) return Invalid("The expression can not be empty;");
-  if (text_.size() > kMaxExpressionSize) {
+  const size_t size = Utf16Size(text_);
+  if (size > kMaxExpressionSize) {
     return Invalid("Expression size has exceeded the maximum allowed size; expression size: " +
-                   std::to_string(text_.size()));
+                   std::to_string(size));
   }
   return Status::Ok();
 }
@@ -68,7 +81,9 @@ bool ParserBase::Fail(std::string message) {
   return false;
 }
 
-bool ParserBase::SyntaxError() { return Fail(lexer_.SyntaxError()); }
+bool ParserBase::SyntaxError() {
+  return Fail(redundant_parentheses_ ? std::string(kRedundantParentheses) : lexer_.SyntaxError());
+}
 
 bool ParserBase::Expect(TokenKind kind) {
   if (!At(kind)) return SyntaxError();
@@ -82,9 +97,11 @@ void ParserBase::NoteStructureError(uint32_t offset, std::string message) {
   structure_offset_ = offset;
 }
 
-bool ParserBase::EnterNesting() {
+bool ParserBase::EnterNesting(bool parenthesis) {
   if (++depth_ <= kMaxNestingDepth) return true;
-  if (redundant_parentheses_) return Fail("The expression has redundant parentheses;");
+  // Whatever follows, the expression is wrong; say what would most likely be found in the end.
+  if (!redundant_parentheses_ && !structure_error_.empty()) return Fail(structure_error_);
+  if (redundant_parentheses_ || parenthesis) return Fail(kRedundantParentheses);
   return Fail("The expression contains too many operators; operator count: " +
               std::to_string(kMaxOperators + 1));
 }
@@ -113,31 +130,31 @@ bool ParserBase::ParseOperand(uint32_t* node) {
       return true;
     }
     case TokenKind::kOpenParen: {
-      if (!EnterNesting()) return false;
+      if (!EnterNesting(true)) return false;
       Advance();
-      if (At(TokenKind::kOpenParen)) NoteRedundantParentheses();
+      const bool redundant = At(TokenKind::kOpenParen);
       if (!ParseOperand(node) || !Expect(TokenKind::kCloseParen)) return false;
+      if (redundant) NoteRedundantParentheses();
       LeaveNesting();
       return true;
     }
-    default:
-      return SyntaxError();
+    default: return SyntaxError();
   }
 }
 
 bool ParserBase::ParseFunction(const Token& name, uint32_t* node) {
-  if (!EnterNesting()) return false;
+  if (!EnterNesting(false)) return false;
   const std::string_view text = lexer_.TextOf(name);
   const Function* function = FindFunction(text);
   if (function == nullptr) {
     NoteStructureError(name.offset, "Invalid function name; function: " + std::string(text));
   } else if (function->in_update != is_update_) {
-    NoteStructureError(name.offset, (is_update_
-                                         ? "The function is not allowed in an update expression; "
-                                           "function: "
-                                         : "The function is not allowed in a condition expression; "
-                                           "function: ") +
-                                        std::string(text));
+    NoteStructureError(name.offset,
+                       (is_update_ ? "The function is not allowed in an update expression; "
+                                     "function: "
+                                   : "The function is not allowed in a condition expression; "
+                                     "function: ") +
+                           std::string(text));
   }
   Node call;
   call.op = function == nullptr ? Op::kInvalid : function->op;
@@ -173,7 +190,7 @@ bool ParserBase::ParsePath(PathRef* path) {
 void ParserBase::AddPathName(const Token& token) {
   PathElement element;
   element.name = {token.offset, token.size};
-  element.is_placeholder = token.kind == TokenKind::kNameRef;
+  element.is_placeholder = token.kind != TokenKind::kName;
   if (!element.is_placeholder && IsReservedWord(lexer_.TextOf(token))) {
     NoteStructureError(token.offset, "Attribute name is a reserved keyword; reserved keyword: " +
                                          std::string(lexer_.TextOf(token)));
@@ -187,7 +204,10 @@ bool ParserBase::ParsePathAfter(const Token& head, PathRef* path) {
   while (true) {
     if (At(TokenKind::kDot)) {
       Advance();
-      if (!At(TokenKind::kName) && !At(TokenKind::kNameRef)) return SyntaxError();
+      // The service takes a value's placeholder here too, and then finds no name for it.
+      if (!At(TokenKind::kName) && !At(TokenKind::kNameRef) && !At(TokenKind::kValueRef)) {
+        return SyntaxError();
+      }
       AddPathName(current());
       Advance();
     } else if (At(TokenKind::kOpenBracket)) {
@@ -200,9 +220,9 @@ bool ParserBase::ParsePathAfter(const Token& head, PathRef* path) {
           std::from_chars(digits.data(), digits.data() + digits.size(), element.index);
       if (parsed.ec != std::errc() ||
           element.index > static_cast<uint32_t>(std::numeric_limits<int32_t>::max())) {
-        NoteStructureError(current().offset,
-                           "List index is not within the allowable range; index: [" +
-                               std::string(digits) + "]");
+        NoteStructureError(
+            current().offset,
+            "List index is not within the allowable range; index: [" + std::string(digits) + "]");
       }
       tree_.elements.push_back(element);
       Advance();
@@ -224,10 +244,8 @@ bool ParserBase::IsFunction(Op op) const {
     case Op::kBeginsWith:
     case Op::kContains:
     case Op::kIfNotExists:
-    case Op::kListAppend:
-      return true;
-    default:
-      return false;
+    case Op::kListAppend: return true;
+    default: return false;
   }
 }
 
@@ -235,9 +253,9 @@ void ParserBase::UseAsOperand(uint32_t index) {
   const Op op = node(index).op;
   if (!IsFunction(op) || op == Op::kSize || op == Op::kIfNotExists) return;
   const Slice name = node(index).value;
-  NoteStructureError(name.offset,
-                     "The function is not allowed to be used this way in an expression; function: " +
-                         std::string(text_.substr(name.offset, name.size)));
+  NoteStructureError(
+      name.offset, "The function is not allowed to be used this way in an expression; function: " +
+                       std::string(text_.substr(name.offset, name.size)));
 }
 
 void ParserBase::UseAsCondition(uint32_t index) {
@@ -254,8 +272,7 @@ Status ParserBase::BindPath(PathRef path) {
     if (element.is_index) continue;
     std::string_view name = text_.substr(element.name.offset, element.name.size);
     if (element.is_placeholder) {
-      const std::string* full =
-          placeholders_ == nullptr ? nullptr : placeholders_->UseName(name);
+      const std::string* full = placeholders_ == nullptr ? nullptr : placeholders_->UseName(name);
       if (full == nullptr) {
         return Invalid(
             "An expression attribute name used in the document path is not defined; "
@@ -274,6 +291,19 @@ Status ParserBase::BindPath(PathRef path) {
   return Status::Ok();
 }
 
+Status ParserBase::BindTargets(std::vector<PathRef>* paths) {
+  for (size_t i = 0; i < paths->size(); ++i) {
+    Status bound = BindPath((*paths)[i]);
+    if (bound.ok()) continue;
+    // An overlap among those bound before it was found first.
+    paths->resize(i);
+    const std::string problem = FindPathProblem(tree_, *paths);
+    return problem.empty() ? bound : Invalid(problem);
+  }
+  const std::string problem = FindPathProblem(tree_, *paths);
+  return problem.empty() ? Status::Ok() : Invalid(problem);
+}
+
 Status ParserBase::BindValue(uint32_t index) {
   const Slice token = node(index).value;
   const std::string_view name = text_.substr(token.offset, token.size);
@@ -289,10 +319,8 @@ Status ParserBase::BindValue(uint32_t index) {
 
 Status ParserBase::BindOperand(uint32_t index) {
   switch (node(index).op) {
-    case Op::kPath:
-      return BindPath(node(index).path);
-    case Op::kValue:
-      return BindValue(index);
+    case Op::kPath: return BindPath(node(index).path);
+    case Op::kValue: return BindValue(index);
     default:
       for (uint32_t child = node(index).first_child; child != kNoNode; child = node(child).next) {
         RETURN_IF_ERROR(BindOperand(child));
@@ -311,7 +339,8 @@ Status ParserBase::CheckDistinct(uint32_t index, std::string_view name) {
   const uint32_t first = node(index).first_child;
   if (first == kNoNode || node(first).op != Op::kPath) return Status::Ok();
   for (uint32_t other = node(first).next; other != kNoNode; other = node(other).next) {
-    if (node(other).op != Op::kPath || !tree_.SamePath(node(first).path, node(other).path)) continue;
+    if (node(other).op != Op::kPath || !tree_.SamePath(node(first).path, node(other).path))
+      continue;
     std::string message =
         "The first operand must be distinct from the remaining operands for this operator or "
         "function; operator: ";
@@ -322,20 +351,16 @@ Status ParserBase::CheckDistinct(uint32_t index, std::string_view name) {
 }
 
 Status ParserBase::IncorrectType(std::string_view name, std::string_view type) const {
-  std::string message =
-      "Incorrect operand type for operator or function; operator or function: ";
+  std::string message = "Incorrect operand type for operator or function; operator or function: ";
   message.append(name).append(", operand type: ").append(type);
   return Invalid(message);
 }
 
 std::optional<Type> ParserBase::KnownType(uint32_t index) const {
   switch (node(index).op) {
-    case Op::kValue:
-      return tree_.ValueOf(node(index)).type();
-    case Op::kSize:
-      return Type::kNumber;
-    default:
-      return std::nullopt;
+    case Op::kValue: return tree_.ValueOf(node(index)).type();
+    case Op::kSize: return Type::kNumber;
+    default: return std::nullopt;
   }
 }
 
@@ -404,39 +429,25 @@ Status ParserBase::CheckFunction(uint32_t index) {
         if (!allowed) return IncorrectType(name, TypeName(*type));
       }
       return Status::Ok();
-    default:
-      return Status::Ok();
+    default: return Status::Ok();
   }
 }
 
 std::string_view ParserBase::OperatorName(Op op) {
   switch (op) {
-    case Op::kAnd:
-      return "AND";
-    case Op::kOr:
-      return "OR";
-    case Op::kNot:
-      return "NOT";
-    case Op::kEqual:
-      return "=";
-    case Op::kNotEqual:
-      return "<>";
-    case Op::kLess:
-      return "<";
-    case Op::kLessEqual:
-      return "<=";
-    case Op::kGreater:
-      return ">";
-    case Op::kGreaterEqual:
-      return ">=";
-    case Op::kBetween:
-      return "BETWEEN";
-    case Op::kIn:
-      return "IN";
-    case Op::kPlus:
-      return "+";
-    case Op::kMinus:
-      return "-";
+    case Op::kAnd: return "AND";
+    case Op::kOr: return "OR";
+    case Op::kNot: return "NOT";
+    case Op::kEqual: return "=";
+    case Op::kNotEqual: return "<>";
+    case Op::kLess: return "<";
+    case Op::kLessEqual: return "<=";
+    case Op::kGreater: return ">";
+    case Op::kGreaterEqual: return ">=";
+    case Op::kBetween: return "BETWEEN";
+    case Op::kIn: return "IN";
+    case Op::kPlus: return "+";
+    case Op::kMinus: return "-";
     default:
       for (const Function& function : kFunctions) {
         if (function.op == op) return function.name;

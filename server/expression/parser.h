@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/status.h"
 #include "server/expression/lexer.h"
@@ -14,37 +16,42 @@ namespace onggi::expression {
 /// What every expression's parser shares: operands, functions, paths, and the order of errors.
 ///
 /// The service checks an expression in stages, and the first stage with an error wins:
-///  1. syntax: the first token that cannot stand where it is;
-///  2. redundant parentheses, anywhere;
-///  3. structure: of unknown and misplaced functions, reserved words and list indexes out of range, the
+///  1. syntax, from the front: the first token that cannot stand where it is, or redundant
+///  parentheses
+///     as soon as they are closed;
+///  2. structure: of unknown and misplaced functions, reserved words and list indexes out of range,
+///  the
 ///     one that begins first in the text;
-///  4. binding: placeholders are looked up and operands checked from the leaves up, in an order that
+///  3. binding: placeholders are looked up and operands checked from the leaves up, in an order
+///  that
 ///     depends on the kind of expression.
-/// Parsing does 1 to 3 in one pass; Bind... does 4. Until a node is bound, its slices are of the text.
+/// Parsing does 1 and 2 in one pass; Bind... does 3. Until a node is bound, its slices are of the
+/// text.
 class ParserBase {
  protected:
   /// `parameter_name` stands in messages: "Invalid <parameter_name>: ...".
   ParserBase(std::string_view text, std::string_view parameter_name, Placeholders* placeholders,
              Tree* tree)
-      : lexer_(text.size() <= kMaxExpressionSize ? text : std::string_view()),
+      : lexer_(text),
         text_(text),
         parameter_name_(parameter_name),
         placeholders_(placeholders),
         tree_(*tree) {}
 
-  /// Stages 0 to 3 around `parse`, which parses the whole text and returns false after Fail().
+  /// The size check, and stages 1 and 2 around `parse`, which parses the whole text and returns
+  /// false after Fail().
   template <class Parse>
   Status Run(Parse parse) {
     RETURN_IF_ERROR(CheckSize());
     if (!parse() || !Expect(TokenKind::kEnd)) return Invalid(failure_);
-    if (redundant_parentheses_) return Invalid("The expression has redundant parentheses;");
+    if (redundant_parentheses_) return Invalid(kRedundantParentheses);
     if (!structure_error_.empty()) return Invalid(structure_error_);
     return Status::Ok();
   }
 
   Status Invalid(std::string_view message) const;
 
-  // -- Stages 1 to 3. False: a syntax error has been noted, give up.
+  // -- Stages 1 and 2. False: a syntax error has been noted, give up.
 
   const Token& current() const { return lexer_.current(); }
   bool At(TokenKind kind) const { return lexer_.current().kind == kind; }
@@ -64,14 +71,16 @@ class ParserBase {
   void NoteStructureError(uint32_t offset, std::string message);
   void NoteRedundantParentheses() { redundant_parentheses_ = true; }
 
-  /// Parentheses, NOT and functions inside each other. Nothing valid is nested so deeply, because of
-  /// kMaxOperators; the bound keeps hostile texts from using up the stack.
-  bool EnterNesting();
+  /// Parentheses, NOT and functions inside each other. Nothing valid is nested so deeply, because
+  /// of kMaxOperators; the bound keeps hostile texts from using up the stack.
+  bool EnterNesting(bool parenthesis);
   void LeaveNesting() { --depth_; }
 
-  // -- Stage 4. Errors are complete messages.
+  // -- Stage 3. Errors are complete messages.
 
   Status BindPath(PathRef path);
+  /// Binds paths in this order; they may not overlap or conflict.
+  Status BindTargets(std::vector<PathRef>* paths);
   Status BindValue(uint32_t node);
   /// Binds an operand and all in it.
   Status BindOperand(uint32_t node);
@@ -82,9 +91,11 @@ class ParserBase {
   Status CheckDistinct(uint32_t node, std::string_view name);
   Status IncorrectType(std::string_view name, std::string_view type) const;
 
-  /// The type of an operand that is known without an item; nullopt of paths and of functions that may
-  /// give anything. size() is a number.
+  /// The type of an operand that is known without an item; nullopt of paths and of functions that
+  /// may give anything. size() is a number.
   std::optional<model::Type> KnownType(uint32_t node) const;
+
+  static constexpr char kRedundantParentheses[] = "The expression has redundant parentheses;";
 
   Node& node(uint32_t index) { return tree_.nodes[index]; }
   const Node& node(uint32_t index) const { return tree_.nodes[index]; }

@@ -126,8 +126,7 @@ class Selector {
 int ComparePaths(const Tree& tree, PathRef a, PathRef b) {
   const uint32_t common = std::min(a.count, b.count);
   for (uint32_t i = 0; i < common; ++i) {
-    const int order =
-        CompareElements(tree, tree.elements[a.first + i], tree.elements[b.first + i]);
+    const int order = CompareElements(tree, tree.elements[a.first + i], tree.elements[b.first + i]);
     if (order != 0) return order;
   }
   return a.count < b.count ? -1 : a.count > b.count ? 1 : 0;
@@ -140,8 +139,8 @@ void SortPaths(const Tree& tree, std::vector<PathRef>* paths) {
 
 std::string FindPathProblem(const Tree& tree, const std::vector<PathRef>& paths) {
   if (paths.size() < 2) return {};
-  // In sorted order a path that overlaps or conflicts with any has such a neighbour: most requests are
-  // done after one look at each pair of neighbours.
+  // In sorted order a path that overlaps or conflicts with any has such a neighbour: most requests
+  // are done after one look at each pair of neighbours.
   std::vector<PathRef> sorted = paths;
   SortPaths(tree, &sorted);
   bool clean = true;
@@ -150,7 +149,7 @@ std::string FindPathProblem(const Tree& tree, const std::vector<PathRef>& paths)
   }
   if (clean) return {};
   for (size_t i = 1; i < paths.size(); ++i) {
-    for (size_t j = 0; j < i; ++j) {
+    for (size_t j = i; j-- > 0;) {
       const Relation relation = Relate(tree, paths[j], paths[i]);
       if (relation != Relation::kDistinct) return Problem(tree, relation, paths[j], paths[i]);
     }

@@ -13,8 +13,8 @@ constexpr size_t kLinearLimit = 16;
 bool IsPlaceholder(std::string_view text, char sigil) {
   if (text.size() < 2 || text[0] != sigil) return false;
   for (const char c : text.substr(1)) {
-    const bool word = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                      c == '_';
+    const bool word =
+        (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
     if (!word) return false;
   }
   return true;
@@ -62,13 +62,14 @@ Status Placeholders::CheckAllUsed() const {
   std::string unused;
   names_.AppendUnused(&unused);
   if (!unused.empty()) {
-    return InvalidArgument("Value provided in ExpressionAttributeNames unused in expressions: keys: {" +
-                           unused + "}");
+    return InvalidArgument(
+        "Value provided in ExpressionAttributeNames unused in expressions: keys: {" + unused + "}");
   }
   values_.AppendUnused(&unused);
   if (!unused.empty()) {
     return InvalidArgument(
-        "Value provided in ExpressionAttributeValues unused in expressions: keys: {" + unused + "}");
+        "Value provided in ExpressionAttributeValues unused in expressions: keys: {" + unused +
+        "}");
   }
   return Status::Ok();
 }

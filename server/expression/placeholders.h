@@ -10,8 +10,9 @@
 namespace onggi::expression {
 
 /// ExpressionAttributeNames and ExpressionAttributeValues of one request, and which of them its
-/// expressions used. Not thread-safe: parsing marks use. Whether a placeholder's key is well formed, and whether a value is valid, is checked by whoever
-/// fills it (CheckNamePlaceholder and CheckValuePlaceholder give the service's words for the former).
+/// expressions used. Not thread-safe: parsing marks use. Whether a placeholder's key is well
+/// formed, and whether a value is valid, is checked by whoever fills it (CheckNamePlaceholder and
+/// CheckValuePlaceholder give the service's words for the former).
 class Placeholders {
  public:
   /// `placeholder` with its '#'.
@@ -28,8 +29,8 @@ class Placeholders {
   /// "Value provided in ExpressionAttributeNames unused in expressions: keys: {#a, #b}".
   Status CheckAllUsed() const;
 
-  /// For parsers: the name or encoded value, marked as used; nullptr when there is none. Valid until
-  /// the next Add.
+  /// For parsers: the name or encoded value, marked as used; nullptr when there is none. Valid
+  /// until the next Add.
   const std::string* UseName(std::string_view placeholder);
   const std::string* UseValue(std::string_view placeholder);
 

@@ -15,10 +15,8 @@ class ProjectionParser : public ParserBase {
 
   Status Parse() {
     RETURN_IF_ERROR(Run([&] { return ParsePaths(); }));
-    for (const PathRef path : paths_) RETURN_IF_ERROR(BindPath(path));
-    if (const std::string problem = FindPathProblem(tree_, paths_); !problem.empty()) {
-      return Invalid(problem);
-    }
+    std::reverse(paths_.begin(), paths_.end());  // the service binds from the last to the first
+    RETURN_IF_ERROR(BindTargets(&paths_));
     SortPaths(tree_, &paths_);
     return Status::Ok();
   }
@@ -51,9 +49,8 @@ Projection Projection::OfAttributes(const std::vector<std::string>& names) {
   }
   const Tree& tree = projection.tree_;
   SortPaths(tree, &projection.paths_);
-  const auto last =
-      std::unique(projection.paths_.begin(), projection.paths_.end(),
-                  [&](PathRef a, PathRef b) { return tree.SamePath(a, b); });
+  const auto last = std::unique(projection.paths_.begin(), projection.paths_.end(),
+                                [&](PathRef a, PathRef b) { return tree.SamePath(a, b); });
   projection.paths_.erase(last, projection.paths_.end());
   return projection;
 }

@@ -8,6 +8,7 @@ namespace onggi::expression {
 namespace {
 
 // Sorted. Source: docs.aws.amazon.com/amazondynamodb/latest/developerguide/ReservedWords.html
+// clang-format off
 constexpr std::string_view kWords[] = {
     "ABORT", "ABSOLUTE", "ACTION", "ADD", "AFTER", "AGENT", "AGGREGATE", "ALL", "ALLOCATE", "ALTER",
     "ANALYZE", "AND", "ANY", "ARCHIVE", "ARE", "ARRAY", "AS", "ASC", "ASCII", "ASENSITIVE",
@@ -74,6 +75,7 @@ constexpr std::string_view kWords[] = {
     "WAIT", "WHEN", "WHENEVER", "WHERE", "WHILE", "WINDOW", "WITH", "WITHIN", "WITHOUT", "WORK",
     "WRAPPED", "WRITE", "YEAR", "ZONE",
 };
+// clang-format on
 static_assert(std::size(kWords) == 573);
 
 constexpr size_t LongestWord() {

@@ -8,17 +8,18 @@
 
 #include "server/model/value.h"
 
-/// The compact form that all expressions are parsed into. Nodes, path elements and bytes stand in three
-/// vectors and refer to each other by index, so that a parsed expression is three allocations, can be
-/// moved anywhere, and needs neither the request's text nor its placeholders any more.
+/// The compact form that all expressions are parsed into. Nodes, path elements and bytes stand in
+/// three vectors and refer to each other by index, so that a parsed expression is three
+/// allocations, can be moved anywhere, and needs neither the request's text nor its placeholders
+/// any more.
 namespace onggi::expression {
 
 /// Limits of the service.
 /// Source: docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
-inline constexpr size_t kMaxExpressionSize = 4096;   ///< bytes of an expression's text
-inline constexpr int kMaxOperators = 300;            ///< operators and functions of one expression
-inline constexpr int kMaxInOperands = 100;           ///< right-hand operands of IN
-inline constexpr int kMaxPathDepth = 32;             ///< elements of one document path
+inline constexpr size_t kMaxExpressionSize = 4096;  ///< UTF-16 code units of an expression's text
+inline constexpr int kMaxOperators = 300;           ///< operators and functions of one expression
+inline constexpr int kMaxInOperands = 100;          ///< right-hand operands of IN
+inline constexpr int kMaxPathDepth = 32;            ///< elements of one document path
 
 /// A piece of Tree::bytes.
 struct Slice {
@@ -28,7 +29,7 @@ struct Slice {
 
 /// One step of a document path: an attribute's name, or a list index.
 struct PathElement {
-  Slice name;                   ///< meaningful when it is no index
+  Slice name;  ///< meaningful when it is no index
   uint32_t index = 0;
   bool is_index = false;
   bool is_placeholder = false;  ///< while parsing: the name is a '#' placeholder's text
@@ -67,7 +68,8 @@ enum class Op : uint8_t {
   kMinus,
   kIfNotExists,
   kListAppend,
-  // An operand that could not be resolved, or a function that does not exist. Never leaves the parser.
+  // An operand that could not be resolved, or a function that does not exist. Never leaves the
+  // parser.
   kInvalid,
 };
 

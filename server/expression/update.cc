@@ -77,7 +77,8 @@ Status Update::Apply(const ItemView& old_item, const ItemView& key, bool want_up
   Merge(changes, base, &result.item);
   if (!old_item.valid()) {
     result.creates_nothing =
-        !actions_.empty() && std::all_of(actions_.begin(), actions_.end(), [](const Action& action) {
+        !actions_.empty() &&
+        std::all_of(actions_.begin(), actions_.end(), [](const Action& action) {
           return action.kind == Kind::kRemove || action.kind == Kind::kDelete;
         });
   }
@@ -109,18 +110,12 @@ Status Update::Compute(const Action& action, const ItemView& old_item, Change* c
   const auto old_value = [&] { return tree_.Resolve(action.path, old_item); };
   const auto operand = [&] { return tree_.ValueOf(tree_.nodes[action.value]); };
   switch (action.kind) {
-    case Kind::kSet:
-      RETURN_IF_ERROR(ComputeSet(action.value, old_item, change));
-      break;
+    case Kind::kSet: RETURN_IF_ERROR(ComputeSet(action.value, old_item, change)); break;
     case Kind::kRemove:
       if (old_value().valid()) change->effect = Change::Effect::kRemove;
       break;
-    case Kind::kAdd:
-      RETURN_IF_ERROR(ComputeAdd(old_value(), operand(), change));
-      break;
-    case Kind::kDelete:
-      RETURN_IF_ERROR(ComputeDelete(old_value(), operand(), change));
-      break;
+    case Kind::kAdd: RETURN_IF_ERROR(ComputeAdd(old_value(), operand(), change)); break;
+    case Kind::kDelete: RETURN_IF_ERROR(ComputeDelete(old_value(), operand(), change)); break;
   }
   // The item is the first level; each step of the path but the last goes one deeper.
   if (change->effect == Change::Effect::kPut &&
@@ -133,9 +128,7 @@ Status Update::Compute(const Action& action, const ItemView& old_item, Change* c
 Status Update::ResolveOperand(uint32_t index, const ItemView& old_item, ValueView* value) const {
   const Node& node = tree_.nodes[index];
   switch (node.op) {
-    case Op::kValue:
-      *value = tree_.ValueOf(node);
-      return Status::Ok();
+    case Op::kValue: *value = tree_.ValueOf(node); return Status::Ok();
     case Op::kPath:
       *value = tree_.Resolve(node.path, old_item);
       if (!value->valid()) return InvalidArgument(kMissingAttribute);
@@ -144,8 +137,7 @@ Status Update::ResolveOperand(uint32_t index, const ItemView& old_item, ValueVie
       *value = tree_.Resolve(tree_.nodes[node.first_child].path, old_item);
       if (value->valid()) return Status::Ok();
       return ResolveOperand(tree_.nodes[node.first_child].next, old_item, value);
-    default:
-      CHECK_MSG(false, "not an operand of SET");
+    default: CHECK_MSG(false, "not an operand of SET");
   }
 }
 

@@ -18,21 +18,22 @@ class Update {
   struct Output {
     /// The new item in stored form.
     std::string item;
-    /// Items with the touched paths only, before and after, as ReturnValues UPDATED_OLD and UPDATED_NEW
-    /// give them. An item without attributes means that the response has none. Empty strings unless
-    /// wanted.
+    /// Items with the touched paths only, before and after, as ReturnValues UPDATED_OLD and
+    /// UPDATED_NEW give them. An item without attributes means that the response has none. Empty
+    /// strings unless wanted.
     std::string updated_old;
     std::string updated_new;
-    /// There was no item and every action only takes away: the service then creates none, and `item`
-    /// has the key attributes only.
+    /// There was no item and every action only takes away: the service then creates none, and
+    /// `item` has the key attributes only.
     bool creates_nothing = false;
   };
 
-  /// Evaluates against the item as it was; every right-hand side sees that item. `old_item` invalid:
-  /// there is none, and `key`, an item that has the key attributes only, stands in for it. Writes `output` on success only. InvalidArgument with the service's messages:
-  /// "The document path provided in the update expression is invalid for update", "An operand in the
-  /// update expression has an incorrect data type", "The provided expression refers to an attribute
-  /// that does not exist in the item", "Type mismatch for attribute to update" (AttributeUpdates), and
+  /// Evaluates against the item as it was; every right-hand side sees that item. `old_item`
+  /// invalid: there is none, and `key`, an item that has the key attributes only, stands in for it.
+  /// Writes `output` on success only. InvalidArgument with the service's messages: "The document
+  /// path provided in the update expression is invalid for update", "An operand in the update
+  /// expression has an incorrect data type", "The provided expression refers to an attribute that
+  /// does not exist in the item", "Type mismatch for attribute to update" (AttributeUpdates), and
   /// those of numbers. The item's size is for the caller to check.
   Status Apply(const model::ItemView& old_item, const model::ItemView& key, bool want_updated,
                Output* output) const;
@@ -90,13 +91,12 @@ class Update {
   /// Appends `old_value` as `changes`, sorted paths into it, leave it.
   void ApplyNested(std::span<const Change> changes, model::ValueView old_value,
                    std::string* out) const;
-  void Merge(std::span<const Change> changes, const model::ItemView& base,
-             std::string* out) const;
+  void Merge(std::span<const Change> changes, const model::ItemView& base, std::string* out) const;
 
   Tree tree_;
-  std::vector<Action> actions_;    ///< in the order of the text
-  std::vector<uint32_t> sorted_;   ///< indexes of actions_, sorted by path
-  std::vector<PathRef> paths_;     ///< of the actions, sorted
+  std::vector<Action> actions_;   ///< in the order of the text
+  std::vector<uint32_t> sorted_;  ///< indexes of actions_, sorted by path
+  std::vector<PathRef> paths_;    ///< of the actions, sorted
   bool legacy_ = false;
 };
 

@@ -2,7 +2,6 @@
 
 #include "server/expression/describe.h"
 #include "server/expression/parser.h"
-#include "server/expression/paths.h"
 #include "server/expression/update.h"
 
 namespace onggi::expression {
@@ -53,19 +52,9 @@ Status UpdateParser::Parse() {
   std::vector<PathRef> paths;
   paths.reserve(actions_.size());
   for (auto action = actions_.rbegin(); action != actions_.rend(); ++action) {
-    const Status bound = BindPath(action->path);
-    if (!bound.ok()) {
-      // Of the targets before it, an overlap is found first.
-      if (const std::string problem = FindPathProblem(tree_, paths); !problem.empty()) {
-        return Invalid(problem);
-      }
-      return bound;
-    }
     paths.push_back(action->path);
   }
-  if (const std::string problem = FindPathProblem(tree_, paths); !problem.empty()) {
-    return Invalid(problem);
-  }
+  RETURN_IF_ERROR(BindTargets(&paths));
   for (auto action = actions_.rbegin(); action != actions_.rend(); ++action) {
     RETURN_IF_ERROR(BindAction(*action));
   }
@@ -78,32 +67,24 @@ bool UpdateParser::ParseSections() {
   do {
     Kind kind = Kind::kSet;
     switch (current().kind) {
-      case TokenKind::kSet:
-        break;
-      case TokenKind::kRemove:
-        kind = Kind::kRemove;
-        break;
-      case TokenKind::kAdd:
-        kind = Kind::kAdd;
-        break;
-      case TokenKind::kDelete:
-        kind = Kind::kDelete;
-        break;
-      default:
-        return SyntaxError();
+      case TokenKind::kSet: break;
+      case TokenKind::kRemove: kind = Kind::kRemove; break;
+      case TokenKind::kAdd: kind = Kind::kAdd; break;
+      case TokenKind::kDelete: kind = Kind::kDelete; break;
+      default: return SyntaxError();
     }
     static constexpr std::string_view kNames[] = {"SET", "REMOVE", "ADD", "DELETE"};
     const auto section = static_cast<size_t>(kind);
-    if (seen[section]) {
+    do {
+      Advance();  // the keyword or comma
+      if (!ParseAction(kind)) return false;
+    } while (At(TokenKind::kComma));
+    if (seen[section]) {  // found at the section's end, so errors inside it come first
       NoteStructureError(current().offset,
                          "The \"" + std::string(kNames[section]) +
                              "\" section can only be used once in an update expression;");
     }
     seen[section] = true;
-    do {
-      Advance();  // the keyword or comma
-      if (!ParseAction(kind)) return false;
-    } while (At(TokenKind::kComma));
   } while (!At(TokenKind::kEnd));
   return true;
 }
@@ -127,7 +108,7 @@ bool UpdateParser::ParseAction(Kind kind) {
 bool UpdateParser::ParseValue(Value* value) {
   *value = Value();
   if (At(TokenKind::kOpenParen)) {
-    if (!EnterNesting()) return false;
+    if (!EnterNesting(true)) return false;
     Advance();
     if (!ParseValue(value) || !Expect(TokenKind::kCloseParen)) return false;
     LeaveNesting();
