@@ -1,7 +1,6 @@
 #include "common/metrics.h"
 
 #include <dirent.h>
-#include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 #include <sys/resource.h>
 #include <unistd.h>

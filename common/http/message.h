@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/text.h"
 
 namespace onggi::http {
 
@@ -26,8 +27,8 @@ struct Header {
   std::string_view value;  ///< without leading and trailing white space
 };
 
-/// True when the two are equal but for the case of ASCII letters.
-bool EqualsIgnoreCase(std::string_view a, std::string_view b);
+using onggi::EqualsIgnoreCase;
+using onggi::PercentDecode;
 
 /// A request as its handler sees it. Every view points into the connection's buffers and is valid
 /// until the answer is complete (until TryHandle returns true or the Handle coroutine ends), on the
@@ -97,8 +98,5 @@ class Response {
 
 /// The reason phrase: "OK", "Bad Request"; "Unknown" for a status without one.
 std::string_view ReasonPhrase(int status);
-
-/// "%41+b" -> "A+b" ('+' stays unless `plus_is_space`). A '%' without two hex digits stays as it is.
-std::string PercentDecode(std::string_view text, bool plus_is_space = false);
 
 }  // namespace onggi::http
