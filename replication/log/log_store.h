@@ -65,7 +65,7 @@ struct LogOptions {
   uint64_t segment_bytes = 64ull << 20;
   /// Size of the very first segment; each one after it is 4 times as large, up to segment_bytes, so
   /// that a small database stays small and starts at once.
-  uint64_t initial_segment_bytes = 4ull << 20;
+  uint64_t initial_segment_bytes = 1ull << 20;
   /// Append refuses past this many bytes queued and not yet written.
   uint64_t max_queued_bytes = 64ull << 20;
   /// One write takes at most this much (or one append, if that is larger).

@@ -105,7 +105,7 @@ class LogStoreTest : public ::testing::Test {
     LogIndex next = from == 0 ? log_->FirstIndex(id) : LogIndex(from);
     std::vector<std::string> payloads;
     for (;;) {
-      Result<std::vector<Entry>> entries = log_->Read(id, next, 100);
+      Result<std::vector<Entry>> entries = log_->Read(id, next, 64 << 10);
       EXPECT_TRUE(entries.ok()) << entries.status().ToString();
       if (!entries.ok() || entries->empty()) return payloads;
       for (const Entry& entry : *entries) {
@@ -589,7 +589,7 @@ TEST_F(LogStoreTest, ConcurrentAppendersShareSyncsOnARealDisk) {
   options_ = options;
   Open();
   constexpr uint64_t kThreads = 8;
-  constexpr uint64_t kEntries = 3000;
+  constexpr uint64_t kEntries = 1500;
   auto listener = std::make_shared<Recorder>();
   std::vector<std::thread> threads;
   for (uint64_t t = 1; t <= kThreads; ++t) {
