@@ -43,8 +43,7 @@ Outcome CheckReturnValues(Kind kind, ReturnValues values) {
   if (kind == Kind::kUpdate || values == ReturnValues::kNone || values == ReturnValues::kAllOld) {
     return {};
   }
-  return ValidationError(kind == Kind::kPut ? "ReturnValues can only be ALL_OLD or NONE"
-                                            : "Return values set to invalid value");
+  return ValidationError("ReturnValues can only be ALL_OLD or NONE");
 }
 
 Outcome ParseAttributeUpdates(Input input, std::optional<expression::Update>* update) {

@@ -65,7 +65,7 @@ TEST_F(ItemOperations, RefusesReturnValuesThatAnOperationDoesNotHave) {
   EXPECT_EQ(Call("PutItem", R"({"TableName":"no_such","Item":{},"ReturnValues":"ALL_NEW"})"),
             "ValidationException: ReturnValues can only be ALL_OLD or NONE");
   EXPECT_EQ(Call("DeleteItem", R"({"TableName":"no_such","Key":{},"ReturnValues":"UPDATED_OLD"})"),
-            "ValidationException: Return values set to invalid value");
+            "ValidationException: ReturnValues can only be ALL_OLD or NONE");
 }
 
 TEST_F(ItemOperations, FailedConditionsReturnTheItemWhenAsked) {
