@@ -22,6 +22,7 @@ import time
 
 import pytest
 
+from conftest import wait_active
 from support.api import Api, N, S
 from support.server import Server
 
@@ -244,6 +245,8 @@ def create_tables(api):
              "KeySchema": [pk, {"AttributeName": attribute, "KeyType": "RANGE"}]}
             for name, attribute, kind in (("all_a", "a", "ALL"), ("keys_a", "a", "KEYS_ONLY"),
                                           ("keys_b", "b", "KEYS_ONLY"))])
+    for name in ("plain", "ranged", "indexed"):
+        wait_active(api, name)
 
 
 def verify(writers, api):
@@ -353,6 +356,7 @@ def test_kill_9_while_tables_come_and_go():
                                "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
                                "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}]}
                     assert api.call("CreateTable", request).status == 200
+                    wait_active(api, name)
                     assert api.call("PutItem", {"TableName": name, "Item": {"pk": S("x")}}).status == 200
                     maybe.discard(name)
                     there.add(name)

@@ -51,6 +51,17 @@ MESSAGES = [(re.compile(e), re.compile(s), why) for e, s, why in [
      "own wording for duplicate names"),
     (P + r"(ADD|DELETE) action( with value)? is not supported for the type \w+",
      P + r"(ADD|DELETE) action( with value)? is not supported for the type \w+", "short and long names of types"),
+    (r"Invalid attribute value type",
+     P + r"Type mismatch for key \w+ expected: \w+ actual: \w+|The provided key element does not match the schema",
+     "own wording for keys of types that no key can have"),
+    (r"(Invalid UpdateExpression: Two document paths overlap .* path one: \[.*?\]), path two: .*",
+     r"(Invalid UpdateExpression: Two document paths overlap .* path one: \[.*?\]), path two: .*",
+     "the emulator names a wrong second path when the first is a plain attribute"),
+    (r".*", r"Invalid \w+Expression: Attribute name is a reserved keyword; reserved keyword: size",
+     "the emulator takes `size` for an attribute; it is a reserved word"),
+    (P + r"Secondary index \w+ does not project one or more filter attributes: \[.*\]",
+     P + r"Secondary index \w+ does not project one or more filter attributes: \[.*\]",
+     "a list of attributes without an order"),
 ]]
 
 # (operation or None, emulator error or None for an answer, server error or None, why). The affected
@@ -62,6 +73,8 @@ OUTCOMES = [(op, e and re.compile(e), s and re.compile(s), why) for op, e, s, wh
      "the emulator fails on some invalid requests"),
     (None, r"The request processing has failed because of an unknown error, exception or failure", None,
      "the emulator fails on some valid requests"),
+    (None, None, r"Invalid \w+Expression: Attribute name is a reserved keyword; reserved keyword: size",
+     "the emulator takes `size` for an attribute; it is a reserved word"),
     (None, P + r"Secondary index \w+ does not project one or more filter attributes", None,
      "a filter on attributes that a local index does not have: the service reads them from the table"),
 ]]
@@ -70,7 +83,15 @@ OUTCOMES = [(op, e and re.compile(e), s and re.compile(s), why) for op, e, s, wh
 # expressions and values; the service checks what it can without the table first.
 ORDER = re.compile(
     r"Cannot do operations on a non-existent table|The number of conditions on the keys is invalid|"
-    r"One of the required keys was not given a value|" + P + r"Type mismatch for")
+    r"One of the required keys was not given a value|Invalid attribute value type|"
+    r"The table does not have the specified index|Key attributes must be scalars|One or more parameter values are not valid\. The "
+    r"AttributeValue for a key attribute cannot contain an empty|" + P + r"Type mismatch for")
+
+# What only the item can show. When an update has several such faults, which one is told is a matter of
+# the order of evaluation.
+RUNTIME = ("The provided expression refers to an attribute that does not exist in the item",
+           "The document path provided in the update expression is invalid for update",
+           "An operand in the update expression has an incorrect data type")
 
 
 def same_message(emulator, service):

@@ -126,7 +126,7 @@ class Program:
         if kind == "SS":
             return {"SS": dice.sample(["x", "y", "z", "hello"], dice.randrange(1, 4))}
         if kind == "NS":
-            return {"NS": dice.sample(["1", "2.5", "-3", "1e2"], dice.randrange(1, 4))}
+            return {"NS": dice.sample(["1", "2.5", "-3", "100"], dice.randrange(1, 4))}
         if kind == "BS":
             return {"BS": dice.sample(["eA==", "AP8=", "eXo="], dice.randrange(1, 3))}
         if depth >= 3:

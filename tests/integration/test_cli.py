@@ -19,7 +19,7 @@ def aws(endpoint, tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     environment.update(AWS_ACCESS_KEY_ID="dev", AWS_SECRET_ACCESS_KEY="dev", AWS_DEFAULT_REGION="us-east-1",
                        AWS_CONFIG_FILE=str(tmp_path / "none"), AWS_PAGER="",
-                       AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "none"), AWS_MAX_ATTEMPTS="1")
+                       AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "none"))
 
     def run(*arguments, fails=False):
         done = subprocess.run([AWS, "dynamodb", *arguments, "--endpoint-url", endpoint, "--output", "json"],

@@ -90,6 +90,16 @@ def test_does_not_hold(api, stored, expression):
     assert response.error_type == "ConditionalCheckFailedException", response
 
 
+@pytest.mark.parametrize("text, length", [("\u00e9", 1), ("\ud55c\uae00", 2), ("\U0001f3fa", 2), ("a\U0001d11e", 3)])
+def test_size_of_text_is_in_utf_16_units(api, stored, text, length):
+    api.PutItem(TableName=stored, Item={"pk": S("text"), "t": S(text)})
+    for wanted, status in ((length, 200), (len(text.encode()), 400)):
+        assert api.call("DeleteItem" if status == 400 else "PutItem", {
+            "TableName": stored, **({"Key": {"pk": S("text")}} if status == 400 else {
+                "Item": {"pk": S("text"), "t": S(text)}}), "ConditionExpression": "size(t) = :n",
+            "ExpressionAttributeValues": {":n": N(wanted)}}).status == status
+
+
 def test_absent_is_different_from_every_value(api, stored):
     """`absent <> :v` holds on the service: there is nothing that could be equal."""
     assert api.call("PutItem", request_for(stored, "absent <> :n5")).status == 200

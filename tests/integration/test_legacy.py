@@ -83,6 +83,13 @@ def test_attribute_updates(api, hash_table, key, updates, changes):
     assert got == expected
 
 
+def test_deleting_from_an_absent_item_does_not_create_it(api, hash_table, key):
+    """The documentation of AttributeUpdates: DELETE causes nothing to happen, PUT and ADD create."""
+    for update in ({"Action": "DELETE"}, {"Action": "DELETE", "Value": SS("a")}):
+        api.UpdateItem(TableName=hash_table, Key={"pk": S(key)}, AttributeUpdates={"a": update})
+        assert api.GetItem(TableName=hash_table, Key={"pk": S(key)}) == {}
+
+
 def test_updates_with_expected(api, hash_table, key):
     api.PutItem(TableName=hash_table, Item={"pk": S(key), "n": N(1)})
     for status in (200, 400):

@@ -189,6 +189,7 @@ def test_indexes_stay_consistent_under_concurrency(api, indexed, key):
 
 def test_item_collections_have_a_limit():
     """10 GB on the service; an option makes it small enough to reach here."""
+    from conftest import wait_active
     from support.api import Api
     from support.server import Server
 
@@ -204,6 +205,8 @@ def test_item_collections_have_a_limit():
                                     "KeySchema": keys + [{"AttributeName": "a", "KeyType": "RANGE"}]}])
         api.CreateTable(TableName="unbounded", BillingMode="PAY_PER_REQUEST", KeySchema=keys,
                         AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}])
+        wait_active(api, "bounded")
+        wait_active(api, "unbounded")
         stored = 0
         for i in range(40):
             response = api.call("PutItem", {"TableName": "bounded", "Item": {

@@ -221,6 +221,9 @@ def test_refused(api, songs, query, condition, extra, message):
         response = query(condition, raw=True, **extra)
     assert response.error_type == "ValidationException", response
     found = response.message
+    if "ExclusiveStartKey" in extra:
+        # The service has said this with and without the prefix.
+        found = found.replace("The provided starting key is invalid: The provided key", "The provided key")
     if message.removeprefix(PREFIX).startswith(OPTIONAL_PREFIX):
         found, message = found.removeprefix(PREFIX), message.removeprefix(PREFIX)
     assert found == message

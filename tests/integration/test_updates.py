@@ -215,6 +215,17 @@ def test_condition_is_judged_on_the_old_item(api, hash_table, key):
         assert response.status == expected
 
 
+@pytest.mark.parametrize("expression, values", [("REMOVE a", None), ("REMOVE a, b", None),
+                                                ("DELETE a :s", {":s": SS("x")})])
+def test_removing_from_an_absent_item_does_not_create_it(api, hash_table, key, expression, values):
+    request = {"TableName": hash_table, "Key": {"pk": S(key)}, "UpdateExpression": expression,
+               "ReturnValues": "ALL_NEW"}
+    if values:
+        request["ExpressionAttributeValues"] = values
+    assert "Attributes" not in api.UpdateItem(request)
+    assert api.GetItem(TableName=hash_table, Key={"pk": S(key)}) == {}
+
+
 def test_update_expression_and_legacy_do_not_mix(invalid, hash_table, key):
     invalid("UpdateItem", {"TableName": hash_table, "Key": {"pk": S(key)},
                            "UpdateExpression": "SET n = :v", "ExpressionAttributeValues": {":v": N(1)},

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import unique
+from conftest import wait_active
 from support import wire
 from support.api import Api, N, S
 from support.server import Server
@@ -31,6 +31,7 @@ def table(api, name="items", **extra):
     api.CreateTable(TableName=name, BillingMode="PAY_PER_REQUEST", **{
         "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
         "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}], **extra})
+    wait_active(api, name)
     return name
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import wait_active
 from support.api import Api, N, S
 from support.server import Server, StartFailure
 
@@ -28,6 +29,7 @@ def create(api, name):
     api.CreateTable(TableName=name, BillingMode="PAY_PER_REQUEST",
                     KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
                     AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}])
+    wait_active(api, name)
 
 
 COUNT = 1500
@@ -229,27 +231,72 @@ def test_damage_anywhere_is_refused_or_harmless(stopped, copy):
     assert any("MANIFEST" in n and "reads" not in n for n in refused), "damage in a manifest was not refused"
 
 
-@pytest.mark.parametrize("part", ["metadata", "partitions"])
+def harm(file, how):
+    if how == "flip":
+        flip(file, file.stat().st_size // 2, min(8, file.stat().st_size))
+    elif how == "empty":
+        file.write_bytes(b"")
+    else:
+        file.unlink()
+
+
 @pytest.mark.parametrize("file_name", ["MANIFEST", "CURRENT"])
-def test_damaged_or_missing_manifests(stopped, copy, part, file_name):
-    for how in ("flip", "empty", "missing"):
-        path = copy(stopped)
-        file = next(f for f in sorted((path / part).rglob(file_name + "*")) if f.is_file())
-        if how == "flip":
-            flip(file, file.stat().st_size // 2, min(8, file.stat().st_size))
-        elif how == "empty":
-            file.write_bytes(b"")
-        else:
-            file.unlink()
-        output = refusal(path)
-        assert file.name in output or str(file.parent.relative_to(path)) in output, f"{how}: {output}"
+@pytest.mark.parametrize("how", ["flip", "empty", "missing"])
+def test_damaged_metadata(stopped, copy, file_name, how):
+    path = copy(stopped)
+    file = next(f for f in sorted((path / "metadata").rglob(file_name + "*")) if f.is_file())
+    harm(file, how)
+    output = refusal(path)
+    assert file.name in output or str(file.parent.relative_to(path)) in output, output
+
+
+@pytest.mark.parametrize("file_name", ["MANIFEST", "CURRENT"])
+@pytest.mark.parametrize("how", ["flip", "empty", "missing"])
+def test_a_damaged_partition(stopped, copy, file_name, how):
+    """Stores are opened when they are first used, so damage may show at the start or at the first use.
+
+    Either the server refuses to start, or that table (and no other) answers InternalServerError, its
+    files stay as they are and the log names them. It is never taken for empty.
+    """
+    path = copy(stopped)
+    victim = largest_partition(path)
+    file = next(f for f in sorted(victim.rglob(file_name + "*")) if f.is_file())
+    harm(file, how)
+    before, whole = tree(victim), tree(path)
+    server = Server(path)
+    try:
+        server.start()
+    except StartFailure as failure:
+        server.close()
+        assert failure.returncode and failure.returncode > 0 and victim.name in failure.output
+        assert tree(path) == whole, "a refused directory was changed"
+        return
+    try:
+        api = Api(server.endpoint)
+        for operation, request in [
+            ("Scan", {"TableName": "first"}), ("GetItem", {"TableName": "first", "Key": {"pk": S("item1")}}),
+            ("PutItem", {"TableName": "first", "Item": {"pk": S("item1")}}),
+        ]:
+            answer = api.call(operation, request)
+            assert answer.status == 500 and answer.error_type == "InternalServerError", f"{operation}: {answer}"
+        assert api.call("PutItem", {"TableName": "second", "Item": {"pk": S("a")}}).status == 200
+        assert api.Scan(TableName="second")["Count"] == 1
+        assert f"partitions/{victim.name}" in server.output(), server.output()
+        server.stop()
+        assert tree(victim) == before, "the files of a damaged store were changed"
+    finally:
+        server.close()
+
+
+def largest_partition(path):
+    return max((d for d in (path / "partitions").iterdir() if d.is_dir()),
+               key=lambda d: sum(f.stat().st_size for f in d.rglob("*") if f.is_file()))
 
 
 def test_a_missing_partition_directory(stopped, copy):
     """A store that is gone is lost data, never an empty table."""
     path = copy(stopped)
-    victim = max((d for d in (path / "partitions").iterdir() if d.is_dir()),
-                 key=lambda d: sum(f.stat().st_size for f in d.rglob("*") if f.is_file()))
+    victim = largest_partition(path)
     shutil.rmtree(victim)
     output = refusal(path)
     assert victim.name in output, output

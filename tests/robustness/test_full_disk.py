@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from conftest import wait_active
 from support.api import Api, N, S
 from support.server import Server
 
@@ -68,6 +69,7 @@ def create(api):
     api.CreateTable(TableName="items", BillingMode="PAY_PER_REQUEST",
                     KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
                     AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}])
+    wait_active(api, "items")
 
 
 @pytest.mark.parametrize("leave_mb", [8, 0])
