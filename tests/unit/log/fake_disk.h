@@ -14,7 +14,8 @@
 
 namespace onggi::log {
 
-/// A disk in memory that can be full, fail, and lose what was not synced. Names are durable at once.
+/// A disk in memory that can be full, fail, and lose what was not synced. Names are durable at
+/// once.
 class FakeDisk : public FileSystem {
  public:
   struct Image {
@@ -25,10 +26,18 @@ class FakeDisk : public FileSystem {
   };
 
   // Faults. --------------------------------------------------------------------------------------
-  /// Asked before each write (offset, size) and sync; an error is what the call returns. A failed
-  /// write leaves half of its bytes.
-  std::function<Status(const std::string& path, uint64_t offset, size_t size)> on_write;
-  std::function<Status(const std::string& path)> on_sync;
+  using OnWrite = std::function<Status(const std::string& path, uint64_t offset, size_t size)>;
+  using OnSync = std::function<Status(const std::string& path)>;
+  /// Asked before each write and sync; an error is what the call returns. A failed write leaves
+  /// half of its bytes.
+  void set_on_write(OnWrite hook) {
+    std::lock_guard lock(mutex_);
+    on_write_ = std::make_shared<const OnWrite>(std::move(hook));
+  }
+  void set_on_sync(OnSync hook) {
+    std::lock_guard lock(mutex_);
+    on_sync_ = std::make_shared<const OnSync>(std::move(hook));
+  }
 
   void set_capacity(uint64_t bytes) {
     std::lock_guard lock(mutex_);
@@ -58,7 +67,8 @@ class FakeDisk : public FileSystem {
       after.resize(image->now.size());
       for (const auto& [offset, bytes] : image->unsynced) {
         for (uint64_t at = 0; at < bytes.size();) {
-          const uint64_t end = std::min<uint64_t>(bytes.size(), ((offset + at) / 512 + 1) * 512 - offset);
+          const uint64_t end =
+              std::min<uint64_t>(bytes.size(), ((offset + at) / 512 + 1) * 512 - offset);
           if ((*random)() % 2 == 0)
             Apply(&after, offset + at, std::string_view(bytes).substr(at, end - at));
           at = end;
@@ -149,7 +159,8 @@ class FakeDisk : public FileSystem {
       std::string all;
       for (const std::string_view piece : pieces) all += piece;
       Status status;
-      if (disk_->on_write) status = disk_->on_write(path_, offset, all.size());
+      const auto hook = disk_->Hook(disk_->on_write_);
+      if (*hook) status = (*hook)(path_, offset, all.size());
       if (!status.ok()) all.resize(all.size() / 2);
       std::lock_guard lock(disk_->mutex_);
       Apply(&image_->now, offset, all);
@@ -166,7 +177,8 @@ class FakeDisk : public FileSystem {
     }
 
     Status Sync() override {
-      if (disk_->on_sync) RETURN_IF_ERROR(disk_->on_sync(path_));
+      const auto hook = disk_->Hook(disk_->on_sync_);
+      if (*hook) RETURN_IF_ERROR((*hook)(path_));
       std::lock_guard lock(disk_->mutex_);
       image_->synced.resize(image_->now.size());
       for (const auto& [offset, bytes] : image_->unsynced) Apply(&image_->synced, offset, bytes);
@@ -199,6 +211,13 @@ class FakeDisk : public FileSystem {
     bytes->replace(offset, piece.size(), piece);
   }
 
+  // A hook runs without the lock: it may wait.
+  template <class T>
+  T Hook(const T& hook) {
+    std::lock_guard lock(mutex_);
+    return hook;
+  }
+
   uint64_t Used() const {
     uint64_t used = 0;
     for (auto& [path, image] : files_) used += image->now.size();
@@ -208,6 +227,8 @@ class FakeDisk : public FileSystem {
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Image>> files_;
   uint64_t capacity_ = 1ull << 40;
+  std::shared_ptr<const OnWrite> on_write_ = std::make_shared<const OnWrite>();
+  std::shared_ptr<const OnSync> on_sync_ = std::make_shared<const OnSync>();
 };
 
 }  // namespace onggi::log
