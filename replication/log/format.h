@@ -9,7 +9,7 @@
 #include "common/ids.h"
 #include "common/status.h"
 
-/// Bytes of a log segment; docs/formats-log.md is the specification. All integers little-endian.
+/// Bytes of a log segment; docs/formats.md is the specification. All integers little-endian.
 namespace onggi::log {
 
 inline constexpr uint32_t kFormatVersion = 1;

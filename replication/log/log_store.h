@@ -103,7 +103,7 @@ struct LogStats {
 
 /// The node's write-ahead log: the entries of every partition on the node in one sequence of
 /// segment files, so that one fdatasync commits what all partitions have queued. The format is in
-/// docs/formats-log.md.
+/// docs/formats.md.
 ///
 /// Made by the node before any partition, closed after the last. All functions are thread-safe.
 /// One thread writes; another prepares segments (allocates, fills with zeros, recycles), because
