@@ -42,8 +42,6 @@ Result<Condition> ParseCondition(std::string_view text, std::string_view paramet
 }
 
 Status ConditionParser::Parse() {
-  tree_.nodes.reserve(8);
-  tree_.elements.reserve(4);
   RETURN_IF_ERROR(Run([&] { return ParseSubcondition(0, &condition_.root_); }));
   return BindCondition(condition_.root_);
 }

@@ -43,6 +43,9 @@ class ParserBase {
   template <class Parse>
   Status Run(Parse parse) {
     RETURN_IF_ERROR(CheckSize());
+    tree_.nodes.reserve(kUsualNodes);
+    tree_.elements.reserve(kUsualNodes);
+    tree_.bytes.reserve(kUsualBytes);
     if (!parse() || !Expect(TokenKind::kEnd)) return Invalid(failure_);
     if (redundant_parentheses_) return Invalid(kRedundantParentheses);
     if (!structure_error_.empty()) return Invalid(structure_error_);
@@ -111,6 +114,10 @@ class ParserBase {
   Tree& tree_;
 
  private:
+  // What most expressions fit in.
+  static constexpr size_t kUsualNodes = 8;
+  static constexpr size_t kUsualBytes = 240;
+
   Status CheckSize() const;
   bool Fail(std::string message);
   bool ParseFunction(const Token& name, uint32_t* node);

@@ -138,16 +138,17 @@ void SortPaths(const Tree& tree, std::vector<PathRef>* paths) {
 }
 
 std::string FindPathProblem(const Tree& tree, const std::vector<PathRef>& paths) {
-  if (paths.size() < 2) return {};
-  // In sorted order a path that overlaps or conflicts with any has such a neighbour: most requests
-  // are done after one look at each pair of neighbours.
-  std::vector<PathRef> sorted = paths;
-  SortPaths(tree, &sorted);
-  bool clean = true;
-  for (size_t i = 1; i < sorted.size() && clean; ++i) {
-    clean = Relate(tree, sorted[i - 1], sorted[i]) == Relation::kDistinct;
+  constexpr size_t kFew = 8;
+  if (paths.size() > kFew) {
+    // In sorted order a path that overlaps or conflicts with any has such a neighbour.
+    std::vector<PathRef> sorted = paths;
+    SortPaths(tree, &sorted);
+    bool clean = true;
+    for (size_t i = 1; i < sorted.size() && clean; ++i) {
+      clean = Relate(tree, sorted[i - 1], sorted[i]) == Relation::kDistinct;
+    }
+    if (clean) return {};
   }
-  if (clean) return {};
   for (size_t i = 1; i < paths.size(); ++i) {
     for (size_t j = i; j-- > 0;) {
       const Relation relation = Relate(tree, paths[j], paths[i]);

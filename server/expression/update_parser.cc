@@ -45,8 +45,6 @@ Result<Update> ParseUpdate(std::string_view text, Placeholders* placeholders) {
 }
 
 Status UpdateParser::Parse() {
-  tree_.nodes.reserve(8);
-  tree_.elements.reserve(4);
   RETURN_IF_ERROR(Run([&] { return ParseSections(); }));
   // The service binds all targets before all values, and both from the last action to the first.
   std::vector<PathRef> paths;
