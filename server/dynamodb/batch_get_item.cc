@@ -119,8 +119,8 @@ Outcome Prepare(const CallContext& context, Input input, std::vector<TableReques
 struct Progress {
   size_t bytes = 0;
   size_t bytes_since_yield = 0;
-  size_t answered = 0;    ///< keys that were looked up
-  Status last_failure;    ///< of a key that goes back unprocessed
+  size_t answered = 0;  ///< keys that were looked up
+  Status last_failure;  ///< of a key that goes back unprocessed
 };
 
 /// May a read that failed so be tried again by the client, key by key?
@@ -223,8 +223,8 @@ class BatchGetItem final : public Operation {
     co_return Status::Ok();
   }
 
-  static void Finish(Input input, const std::vector<TableRequest>& requests,
-                     ObjectWriter* response, std::string* body) {
+  static void Finish(Input input, const std::vector<TableRequest>& requests, ObjectWriter* response,
+                     std::string* body) {
     response->Key("UnprocessedKeys")->push_back('{');
     for (const TableRequest& request : requests) {
       const auto left = [](const KeyToGet& key) { return key.unprocessed; };

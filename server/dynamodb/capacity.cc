@@ -11,7 +11,9 @@ constexpr size_t kReadUnitBytes = 4096;
 constexpr size_t kWriteUnitBytes = 1024;
 constexpr uint64_t kGigabyte = uint64_t{1} << 30;
 
-uint64_t Steps(size_t bytes, size_t step) { return std::max<uint64_t>(1, (bytes + step - 1) / step); }
+uint64_t Steps(size_t bytes, size_t step) {
+  return std::max<uint64_t>(1, (bytes + step - 1) / step);
+}
 
 void WriteUnits(HalfUnits units, std::string* out) {
   out->append("{\"CapacityUnits\":");

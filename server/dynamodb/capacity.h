@@ -18,7 +18,8 @@ namespace onggi::dynamodb {
 /// Capacity in halves of a unit: the smallest read costs one half.
 using HalfUnits = uint64_t;
 
-/// A read of `bytes` in one piece: 4 KB a unit, half of that when eventually consistent, at least one step.
+/// A read of `bytes` in one piece: 4 KB a unit, half of that when eventually consistent, at least
+/// one step.
 HalfUnits ReadHalfUnits(size_t bytes, bool consistent);
 
 /// A write of an item of `bytes`: 1 KB a unit, at least one.
@@ -42,15 +43,15 @@ struct ConsumedCapacity {
   void AddWrite(const partition::WriteOutcome& outcome);
 };
 
-/// Appends the ConsumedCapacity structure, {"TableName":...}, as `detail` (not kNone) asks. `table_name` as the
-/// request named the table. Indexes that nothing was consumed of are left out unless `always_index` (a
-/// read of that index; -1: none).
+/// Appends the ConsumedCapacity structure, {"TableName":...}, as `detail` (not kNone) asks.
+/// `table_name` as the request named the table. Indexes that nothing was consumed of are left out
+/// unless `always_index` (a read of that index; -1: none).
 void WriteConsumedCapacity(CapacityDetail detail, std::string_view table_name,
                            const partition::TableSchema& schema, const ConsumedCapacity& consumed,
                            int always_index, std::string* out);
 
-/// Appends one ItemCollectionMetrics structure: the collection's key and its size as a range of 1 GB.
-/// `key` has at least the table's partition key.
+/// Appends one ItemCollectionMetrics structure: the collection's key and its size as a range of 1
+/// GB. `key` has at least the table's partition key.
 void WriteItemCollectionMetrics(const partition::TableSchema& schema, const model::ItemView& key,
                                 uint64_t collection_bytes, std::string* out);
 

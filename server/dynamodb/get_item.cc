@@ -56,8 +56,7 @@ Outcome Prepare(const CallContext& context, Input input, GetItemCall* call) {
   }
   const partition::TableSchema& schema = *call->table->schema;
   KeyValues values;
-  if (Outcome outcome = CheckKey(schema, model::ItemView(call->item_key), &values);
-      !outcome.ok()) {
+  if (Outcome outcome = CheckKey(schema, model::ItemView(call->item_key), &values); !outcome.ok()) {
     return outcome;
   }
   values.EncodeTo(&call->key);

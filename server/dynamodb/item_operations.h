@@ -25,7 +25,8 @@ std::unique_ptr<Operation> MakeBatchWriteItem(partition::Directory* directory);
 std::unique_ptr<Operation> MakeQuery(partition::Directory* directory);
 std::unique_ptr<Operation> MakeScan(partition::Directory* directory);
 
-/// The partition of `key`, opening it where needed. Suspends only then. Error: NotFound, the table is gone.
+/// The partition of `key`, opening it where needed. Suspends only then. Error: NotFound, the table
+/// is gone.
 boost::asio::awaitable<Result<std::shared_ptr<partition::Partition>>> FindPartition(
     partition::Directory* directory, TableId table, std::string_view key);
 

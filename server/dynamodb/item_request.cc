@@ -41,7 +41,7 @@ Outcome CheckPlaceholdersHaveExpressions(Input input, const ParameterSet& set, b
   if (!any && input.Has("ExpressionAttributeNames")) {
     return ValidationError("ExpressionAttributeNames can only be specified when using expressions");
   }
-  if (any_with_values) return {};
+  if (any_with_values || !input.Has("ExpressionAttributeValues")) return {};
   std::string absent;
   size_t count = 0;
   for (const std::string_view name : set.expressions) {
@@ -49,7 +49,7 @@ Outcome CheckPlaceholdersHaveExpressions(Input input, const ParameterSet& set, b
     if (count++ > 0) absent.append(" and ");
     absent.append(name);
   }
-  if (count == 0 || !input.Has("ExpressionAttributeValues")) return {};
+  if (count == 0) return {};
   return ValidationError(
       "ExpressionAttributeValues can only be specified when using expressions: " + absent +
       (count > 1 ? " are null" : " is null"));
@@ -146,9 +146,8 @@ Outcome ParseExpressions(Input input, const ParameterSet& set, Expressions* out)
     if (!outcome.ok()) return outcome;
   }
   if (const auto text = text_of("ConditionExpression")) {
-    Outcome outcome =
-        Take(expression::ParseCondition(*text, "ConditionExpression", &placeholders),
-             &out->condition);
+    Outcome outcome = Take(expression::ParseCondition(*text, "ConditionExpression", &placeholders),
+                           &out->condition);
     if (!outcome.ok()) return outcome;
   }
   if (const auto text = text_of("KeyConditionExpression")) {
@@ -157,8 +156,8 @@ Outcome ParseExpressions(Input input, const ParameterSet& set, Expressions* out)
     if (!outcome.ok()) return outcome;
   }
   if (const auto text = text_of("FilterExpression")) {
-    Outcome outcome = Take(
-        expression::ParseCondition(*text, "FilterExpression", &placeholders), &out->filter);
+    Outcome outcome =
+        Take(expression::ParseCondition(*text, "FilterExpression", &placeholders), &out->filter);
     if (!outcome.ok()) return outcome;
   }
   if (const auto text = text_of("ProjectionExpression")) {
@@ -221,10 +220,10 @@ Outcome ParseStartKey(Input input, std::string* key) {
   if (!object) return {};
   const Status status = model::ParseItem(*object, key);
   if (status.ok()) return {};
-  // The service puts its prefix before some of the messages only: not before those of numbers and sets.
-  for (const std::string_view own :
-       {"contains duplicates", "number set", "numeric value", "significant digits",
-        "number with magnitude"}) {
+  // The service puts its prefix before some of the messages only: not before those of numbers and
+  // sets.
+  for (const std::string_view own : {"contains duplicates", "number set", "numeric value",
+                                     "significant digits", "number with magnitude"}) {
     if (status.message().find(own) != std::string::npos) return FromStatus(status);
   }
   return ValidationError("The provided starting key is invalid: " + status.message());

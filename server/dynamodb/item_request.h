@@ -10,12 +10,12 @@
 #include "server/expression/expression.h"
 #include "server/model/value.h"
 
-/// What the item operations' requests have in common, as far as it can be checked without a table: the
-/// service finds these errors before it looks the table up.
+/// What the item operations' requests have in common, as far as it can be checked without a table:
+/// the service finds these errors before it looks the table up.
 namespace onggi::dynamodb {
 
-/// The expression parameters of an operation, and the older ones that may not stand beside them, both in
-/// the order in which the service's messages list them.
+/// The expression parameters of an operation, and the older ones that may not stand beside them,
+/// both in the order in which the service's messages list them.
 struct ParameterSet {
   std::span<const std::string_view> expressions;
   std::span<const std::string_view> legacy;
@@ -27,8 +27,8 @@ extern const ParameterSet kUpdateParameters;  ///< UpdateItem
 extern const ParameterSet kQueryParameters;
 extern const ParameterSet kScanParameters;
 
-/// "Can not use both expression and non-expression parameters in the same request: ...", and placeholders
-/// without expressions. `*has_expressions`: at least one of set.expressions is there.
+/// "Can not use both expression and non-expression parameters in the same request: ...", and
+/// placeholders without expressions. `*has_expressions`: at least one of set.expressions is there.
 Outcome CheckParameters(Input input, const ParameterSet& set, bool* has_expressions);
 
 /// Everything of a request that decides about items.

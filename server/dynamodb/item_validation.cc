@@ -64,7 +64,8 @@ Outcome CheckIndexKey(const partition::LocalIndex& index, ValueView value) {
   if (value.type() != attribute.type) return IndexKeyMismatch(index, value.type());
   if (attribute.type != Type::kNumber && value.AsString().empty()) {
     std::string message =
-        "One or more parameter values are not valid. A value specified for a secondary index key is "
+        "One or more parameter values are not valid. A value specified for a secondary index key "
+        "is "
         "not supported. The AttributeValue for a key attribute cannot contain an empty ";
     message.append(attribute.type == Type::kString ? "string" : "binary").append(" value. ");
     message.append("IndexName: ").append(index.name).append(", IndexKey: ").append(attribute.name);
@@ -75,7 +76,8 @@ Outcome CheckIndexKey(const partition::LocalIndex& index, ValueView value) {
 
 Outcome NestedKeyError(std::string_view what, std::string_view name) {
   std::string message =
-      "Key attributes must be scalars; list random access '[]' and map lookup '.' are not allowed: ";
+      "Key attributes must be scalars; list random access '[]' and map lookup '.' are not "
+      "allowed: ";
   message.append(what).append(": ").append(name);
   return ValidationError(std::move(message));
 }

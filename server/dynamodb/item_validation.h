@@ -11,10 +11,12 @@
 #include "server/model/value.h"
 #include "server/partition/schema.h"
 
-/// Checks of items and keys against a table's schema, in the service's words. All are ValidationExceptions.
+/// Checks of items and keys against a table's schema, in the service's words. All are
+/// ValidationExceptions.
 namespace onggi::dynamodb {
 
-/// An item's key attributes: views into the item. `sort` is invalid where the table has no sort key.
+/// An item's key attributes: views into the item. `sort` is invalid where the table has no sort
+/// key.
 struct KeyValues {
   model::ValueView partition;
   model::ValueView sort;
@@ -26,8 +28,8 @@ struct KeyValues {
   }
 };
 
-/// One key attribute's value: type ("The provided key element does not match the schema"), not empty, and
-/// not too long. `value` may be invalid: absent, which is a mismatch too.
+/// One key attribute's value: type ("The provided key element does not match the schema"), not
+/// empty, and not too long. `value` may be invalid: absent, which is a mismatch too.
 Outcome CheckKeyValue(const partition::KeyAttribute& attribute, model::ValueView value,
                       bool is_partition_key);
 
@@ -35,8 +37,8 @@ Outcome CheckKeyValue(const partition::KeyAttribute& attribute, model::ValueView
 Outcome CheckKey(const partition::TableSchema& schema, const model::ItemView& key,
                  KeyValues* values);
 
-/// An item about to be put: it has the table's key attributes, and what it has of index key attributes
-/// can stand in the index.
+/// An item about to be put: it has the table's key attributes, and what it has of index key
+/// attributes can stand in the index.
 Outcome CheckItem(const partition::TableSchema& schema, const model::ItemView& item,
                   KeyValues* values);
 
@@ -44,10 +46,10 @@ Outcome CheckItem(const partition::TableSchema& schema, const model::ItemView& i
 Outcome CheckKeyPaths(const partition::TableSchema& schema,
                       const std::vector<expression::AttributeUse>& uses);
 
-/// An update may not write key attributes of the table, nor give key attributes of an index a literal of
-/// another type. (What it computes for them is checked against the item, in the partition.)
-Outcome CheckUpdateTargets(const partition::TableSchema& schema,
-                           const expression::Update& update);
+/// An update may not write key attributes of the table, nor give key attributes of an index a
+/// literal of another type. (What it computes for them is checked against the item, in the
+/// partition.)
+Outcome CheckUpdateTargets(const partition::TableSchema& schema, const expression::Update& update);
 
 /// "The table does not have the specified index: x" or its number in the schema.
 Outcome FindLocalIndex(const partition::TableSchema& schema, std::string_view name, int* index);

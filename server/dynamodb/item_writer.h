@@ -10,8 +10,8 @@
 
 namespace onggi::dynamodb {
 
-/// Writes items, whole or projected, as DynamoDB JSON straight from their stored form. One request's;
-/// `projection` (null: everything) outlives it and does not move.
+/// Writes items, whole or projected, as DynamoDB JSON straight from their stored form. One
+/// request's; `projection` (null: everything) outlives it and does not move.
 class ItemWriter {
  public:
   explicit ItemWriter(const expression::Projection* projection) : projection_(projection) {

@@ -30,12 +30,13 @@ std::string Behind(const std::string& prefix, bool is_index, ValueView sort_key)
   return key;
 }
 
-/// The end of the strings (or binaries) that begin with `text`, as a key; the collection's end where
-/// none is greater.
+/// The end of the strings (or binaries) that begin with `text`, as a key; the collection's end
+/// where none is greater.
 std::string BehindPrefix(const std::string& prefix, bool is_index, ValueView text) {
   const std::string successor = model::PrefixSuccessor(text.AsString());
   if (successor.empty()) return model::PrefixSuccessor(prefix);
-  const std::string value = std::string(text.encoded().substr(0, 1)) + successor;  // type and payload
+  const std::string value =
+      std::string(text.encoded().substr(0, 1)) + successor;  // type and payload
   return With(prefix, is_index, ValueView(value));
 }
 
@@ -62,24 +63,15 @@ KeyRange RangeOfQuery(bool is_index, const KeyCondition& condition) {
   const ValueView value(condition.range_value);
   KeyRange range{prefix, model::PrefixSuccessor(prefix)};
   switch (condition.range_operator) {
-    case KeyOperator::kNone:
-      break;
+    case KeyOperator::kNone: break;
     case KeyOperator::kEqual:
       range.lower = With(prefix, is_index, value);
       range.upper = Behind(prefix, is_index, value);
       break;
-    case KeyOperator::kLess:
-      range.upper = With(prefix, is_index, value);
-      break;
-    case KeyOperator::kLessEqual:
-      range.upper = Behind(prefix, is_index, value);
-      break;
-    case KeyOperator::kGreater:
-      range.lower = Behind(prefix, is_index, value);
-      break;
-    case KeyOperator::kGreaterEqual:
-      range.lower = With(prefix, is_index, value);
-      break;
+    case KeyOperator::kLess: range.upper = With(prefix, is_index, value); break;
+    case KeyOperator::kLessEqual: range.upper = Behind(prefix, is_index, value); break;
+    case KeyOperator::kGreater: range.lower = Behind(prefix, is_index, value); break;
+    case KeyOperator::kGreaterEqual: range.lower = With(prefix, is_index, value); break;
     case KeyOperator::kBetween:
       range.lower = With(prefix, is_index, value);
       range.upper = Behind(prefix, is_index, ValueView(condition.range_upper));
@@ -127,8 +119,7 @@ bool SatisfiesSortCondition(const KeyCondition& condition, ValueView sort_key) {
     case KeyOperator::kGreater: return order() > 0;
     case KeyOperator::kGreaterEqual: return order() >= 0;
     case KeyOperator::kBetween:
-      return order() >= 0 &&
-             ValueView::Compare(sort_key, ValueView(condition.range_upper)) <= 0;
+      return order() >= 0 && ValueView::Compare(sort_key, ValueView(condition.range_upper)) <= 0;
     case KeyOperator::kBeginsWith: return sort_key.AsString().starts_with(value.AsString());
   }
   return false;

@@ -150,8 +150,8 @@ void Page::Finish() {
 }
 
 /// Reads what `partition` holds of the range.
-boost::asio::awaitable<Status> ReadPartition(const PageRequest& request,
-                                             const Partition& partition, Page* page, bool* full) {
+boost::asio::awaitable<Status> ReadPartition(const PageRequest& request, const Partition& partition,
+                                             Page* page, bool* full) {
   KeyRange range = request.range;
   if (partition.range_start() > range.lower) range.lower = partition.range_start();
   const std::string_view end = partition.range_end();
@@ -175,7 +175,8 @@ boost::asio::awaitable<Status> ReadPartition(const PageRequest& request,
   co_return cursor.status();
 }
 
-/// The range's partitions in order of their keys. A query's range is one item collection, so they are few.
+/// The range's partitions in order of their keys. A query's range is one item collection, so they
+/// are few.
 boost::asio::awaitable<Result<std::vector<std::shared_ptr<Partition>>>> PartitionsOf(
     partition::Directory* directory, const PageRequest& request) {
   std::vector<std::shared_ptr<Partition>> partitions;

@@ -15,7 +15,8 @@
 
 namespace onggi::dynamodb {
 
-/// What a Query or Scan reads, once the request is known to be right. What it points to outlives the read.
+/// What a Query or Scan reads, once the request is known to be right. What it points to outlives
+/// the read.
 struct PageRequest {
   std::shared_ptr<const Table> table;
   std::string_view table_name;  ///< as the request named it
@@ -35,9 +36,9 @@ struct PageRequest {
 /// A page ends behind the item that takes it to 1 MB, counted before the filter.
 inline constexpr size_t kMaxPageBytes = size_t{1} << 20;
 
-/// Reads one page and appends the response: Items, Count, ScannedCount, LastEvaluatedKey where the page
-/// ended at the limit or at 1 MB, ConsumedCapacity. Lets other requests of its thread go first every 256 KB.
-/// Errors: those of the partitions, as FromStatus() has them.
+/// Reads one page and appends the response: Items, Count, ScannedCount, LastEvaluatedKey where the
+/// page ended at the limit or at 1 MB, ConsumedCapacity. Lets other requests of its thread go first
+/// every 256 KB. Errors: those of the partitions, as FromStatus() has them.
 boost::asio::awaitable<Outcome> ReadPage(partition::Directory* directory,
                                          const PageRequest& request, std::string* body);
 

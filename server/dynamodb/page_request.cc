@@ -45,8 +45,7 @@ bool NeedsItems(const partition::LocalIndex& index, Select select,
 
 /// The table's own key within a start key, with the prefix that the service gives to its errors.
 Outcome CheckTableKeyOfStart(const partition::TableSchema& schema, const model::ItemView& key) {
-  Outcome outcome =
-      CheckKeyValue(schema.partition_key, key.Find(schema.partition_key.name), true);
+  Outcome outcome = CheckKeyValue(schema.partition_key, key.Find(schema.partition_key.name), true);
   if (outcome.ok() && schema.sort_key) {
     outcome = CheckKeyValue(*schema.sort_key, key.Find(schema.sort_key->name), false);
   }

@@ -23,13 +23,13 @@ struct PageParameters {
 /// Select, against the parameters that it excludes or needs.
 Outcome ParseSelect(Input input, Select* select);
 
-/// Fills what does not depend on keys: table, index, limit, consistency, projection, filter, select.
-/// Errors: the table or the index does not exist. `parameters` outlives `request`.
+/// Fills what does not depend on keys: table, index, limit, consistency, projection, filter,
+/// select. Errors: the table or the index does not exist. `parameters` outlives `request`.
 Outcome ResolvePage(const CallContext& context, Input input, const PageParameters& parameters,
                     PageRequest* request);
 
-/// ExclusiveStartKey against the key schema of table and index; empty start keys pass. Query and Scan
-/// word a wrong number of attributes in their own ways (`count_message`).
+/// ExclusiveStartKey against the key schema of table and index; empty start keys pass. Query and
+/// Scan word a wrong number of attributes in their own ways (`count_message`).
 Outcome CheckStartKey(const PageRequest& request, const std::string& start_key,
                       std::string_view count_message);
 

@@ -68,8 +68,8 @@ Outcome BindKeyCondition(const PageRequest& request, const PageParameters& param
   auto bound = parameters.expressions.key_condition->Bind(keys);
   if (!bound.ok()) return FromStatus(bound.status());
   *condition = std::move(bound).value();
-  Outcome outcome = CheckKeyValue(schema.partition_key, model::ValueView(condition->hash_value),
-                                  true);
+  Outcome outcome =
+      CheckKeyValue(schema.partition_key, model::ValueView(condition->hash_value), true);
   if (!outcome.ok() || condition->range_operator == KeyOperator::kNone) return outcome;
   outcome = CheckKeyValue(*sort_key, model::ValueView(condition->range_value), false);
   if (!outcome.ok() || condition->range_operator != KeyOperator::kBetween) return outcome;
@@ -81,8 +81,8 @@ Outcome CheckStartWithinQuery(const PageRequest& request, const KeyCondition& co
                               const std::string& start_key) {
   if (start_key.empty()) return {};
   const model::ItemView key(start_key);
-  const bool same_collection = key.Find(request.table->schema->partition_key.name) ==
-                               model::ValueView(condition.hash_value);
+  const bool same_collection =
+      key.Find(request.table->schema->partition_key.name) == model::ValueView(condition.hash_value);
   if (condition.range_operator == KeyOperator::kNone) {
     if (same_collection) return {};
     return ValidationError(

@@ -79,8 +79,7 @@ Outcome Prepare(const CallContext& context, Input input, PageParameters* paramet
   request->range = RangeOfSegment(segment.number, segment.total);
   if (!parameters->start_key.empty()) {
     const model::ItemView start(parameters->start_key);
-    const std::string position =
-        PositionOf(*request->table->schema, request->index, start);
+    const std::string position = PositionOf(*request->table->schema, request->index, start);
     const KeyRange& range = request->range;
     if (position < range.lower || (!range.upper.empty() && position >= range.upper)) {
       return ValidationError(

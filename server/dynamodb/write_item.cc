@@ -9,12 +9,15 @@
 #include "server/dynamodb/json_writer.h"
 
 /// PutItem, UpdateItem and DeleteItem.
-/// Sources: docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_PutItem.html, API_UpdateItem.html and
-/// API_DeleteItem.html
+/// Sources: docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_PutItem.html,
+/// API_UpdateItem.html and API_DeleteItem.html
 namespace onggi::dynamodb {
 namespace {
 
 using Kind = partition::WriteRequest::Kind;
+
+/// Bytes for an item in stored form before it has to grow: most are smaller.
+constexpr size_t kItemReserve = 384;
 
 enum class ReturnValues : uint8_t { kNone, kAllOld, kAllNew, kUpdatedOld, kUpdatedNew };
 
@@ -62,14 +65,14 @@ Outcome ParseRequest(Kind kind, Input input, WriteCall* call) {
   if (Outcome outcome = CheckParameters(input, set, &has_expressions); !outcome.ok()) {
     return outcome;
   }
+  call->item.reserve(kItemReserve);
   Outcome outcome = ParseItemParameter(input, kind == Kind::kPut ? "Item" : "Key", &call->item);
   if (!outcome.ok()) return outcome;
 
   call->return_values = ReturnValuesOf(input);
   outcome = CheckReturnValues(kind, call->return_values);
   if (!outcome.ok()) return outcome;
-  if (kind == Kind::kPut &&
-      model::ItemView(call->item).BilledSize() > partition::kMaxItemBytes) {
+  if (kind == Kind::kPut && model::ItemView(call->item).BilledSize() > partition::kMaxItemBytes) {
     return ValidationError("Item size has exceeded the maximum allowed size");
   }
   if (has_expressions) {
@@ -96,8 +99,8 @@ Outcome CheckAgainstTable(Kind kind, WriteCall* call) {
   const partition::TableSchema& schema = *call->table->schema;
   const model::ItemView item(call->item);
   KeyValues values;
-  Outcome outcome = kind == Kind::kPut ? CheckItem(schema, item, &values)
-                                       : CheckKey(schema, item, &values);
+  Outcome outcome =
+      kind == Kind::kPut ? CheckItem(schema, item, &values) : CheckKey(schema, item, &values);
   if (!outcome.ok()) return outcome;
   values.EncodeTo(&call->key);
   if (const auto& update = call->expressions.update) {

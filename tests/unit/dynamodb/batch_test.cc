@@ -45,17 +45,19 @@ TEST_F(BatchOperations, RefusesDuplicatesHoweverTheyAreWritten) {
 
 TEST_F(BatchOperations, RefusesInTheServicesWords) {
   const std::string prefix = "ValidationException: ";
-  EXPECT_EQ(Write("{}"), prefix +
-                             "Supplied AttributeValue has more than one datatypes set, must contain "
-                             "exactly one of the supported datatypes");
+  EXPECT_EQ(Write("{}"),
+            prefix +
+                "Supplied AttributeValue has more than one datatypes set, must contain "
+                "exactly one of the supported datatypes");
   EXPECT_EQ(Write(R"({"PutRequest":{"Item":{"pk":{"S":"p"}}}})"),
             prefix + "The provided key element does not match the schema");
   EXPECT_EQ(Write(PutOf("1", R"(,"v":{"S":")" + std::string(410'000, 'x') + R"("})")),
             prefix + "Item size has exceeded the maximum allowed size");
   EXPECT_EQ(Get(R"({"pk":{"S":"p"}})"),
             prefix + "The provided key element does not match the schema");
-  EXPECT_EQ(Get(Key("1"), R"(,"AttributesToGet":["a","a"])"),
-            prefix + "One or more parameter values were invalid: Duplicate value in attribute name: a");
+  EXPECT_EQ(
+      Get(Key("1"), R"(,"AttributesToGet":["a","a"])"),
+      prefix + "One or more parameter values were invalid: Duplicate value in attribute name: a");
   EXPECT_EQ(Call("BatchGetItem", R"({"RequestItems":{"absent":{"Keys":[{"pk":{"S":"p"}}]}}})"),
             "ResourceNotFoundException: Requested resource not found");
 }
@@ -76,14 +78,15 @@ TEST_F(BatchOperations, CountsOverAllTables) {
 }
 
 TEST_F(BatchOperations, SumsCapacityByTable) {
-  EXPECT_EQ(Write(PutOf("1") + "," + PutOf("2", R"(,"v":{"S":")" + std::string(1500, 'x') + R"("})"),
-                  R"(,"ReturnConsumedCapacity":"TOTAL")"),
-            R"({"UnprocessedItems":{},"ConsumedCapacity":[{"TableName":")" + table_ +
-                R"(","CapacityUnits":3.0}]})");
-  EXPECT_THAT(Call("BatchGetItem", R"({"RequestItems":{"$T":{"ConsistentRead":true,"Keys":[)" +
-                                       Key("1") + "," + Key("7") +
-                                       R"(]}},"ReturnConsumedCapacity":"INDEXES"})"),
-              HasSubstr(R"("CapacityUnits":2.0,"Table":{"CapacityUnits":2.0}})"));
+  EXPECT_EQ(
+      Write(PutOf("1") + "," + PutOf("2", R"(,"v":{"S":")" + std::string(1500, 'x') + R"("})"),
+            R"(,"ReturnConsumedCapacity":"TOTAL")"),
+      R"({"UnprocessedItems":{},"ConsumedCapacity":[{"TableName":")" + table_ +
+          R"(","CapacityUnits":3.0}]})");
+  EXPECT_THAT(
+      Call("BatchGetItem", R"({"RequestItems":{"$T":{"ConsistentRead":true,"Keys":[)" + Key("1") +
+                               "," + Key("7") + R"(]}},"ReturnConsumedCapacity":"INDEXES"})"),
+      HasSubstr(R"("CapacityUnits":2.0,"Table":{"CapacityUnits":2.0}})"));
 }
 
 TEST_F(BatchOperations, GivesBackKeysBeyondSixteenMegabytes) {
@@ -97,7 +100,8 @@ TEST_F(BatchOperations, GivesBackKeysBeyondSixteenMegabytes) {
   EXPECT_LT(body.size(), size_t{17} << 20);
   const size_t at = body.find("\"UnprocessedKeys\"");
   ASSERT_NE(at, std::string::npos);
-  EXPECT_THAT(body.substr(at), StartsWith(R"("UnprocessedKeys":{")" + table_ + R"(":{"Keys":[{"pk")"));
+  EXPECT_THAT(body.substr(at),
+              StartsWith(R"("UnprocessedKeys":{")" + table_ + R"(":{"Keys":[{"pk")"));
   EXPECT_THAT(body.substr(at), HasSubstr(R"(],"ConsistentRead":true}})"));
 }
 

@@ -74,9 +74,8 @@ TEST(Capacity, IndexesListsTheTableAndWhatWasTouched) {
   consumed.AddIndex(1, 3);
   std::string out;
   WriteConsumedCapacity(CapacityDetail::kIndexes, "t", SchemaWithIndexes(), consumed, -1, &out);
-  EXPECT_EQ(out,
-            R"({"TableName":"t","CapacityUnits":2.5,"Table":{"CapacityUnits":1.0},)"
-            R"("LocalSecondaryIndexes":{"second":{"CapacityUnits":1.5}}})");
+  EXPECT_EQ(out, R"({"TableName":"t","CapacityUnits":2.5,"Table":{"CapacityUnits":1.0},)"
+                 R"("LocalSecondaryIndexes":{"second":{"CapacityUnits":1.5}}})");
 }
 
 TEST(Capacity, IndexesOfATableWithoutThemListsTheTableAlone) {

@@ -20,9 +20,8 @@ class ItemOperations : public NodeTest {
 
 TEST_F(ItemOperations, GetReturnsWhatWasPut) {
   Put("a", R"({"N":"1.0"})", R"("v":{"L":[{"S":"x"},{"BOOL":true}]})");
-  EXPECT_EQ(
-      Call("GetItem", R"({"TableName":"$T","Key":{"pk":{"S":"a"},"sk":{"N":"1"}}})"),
-      R"({"Item":{"pk":{"S":"a"},"sk":{"N":"1"},"v":{"L":[{"S":"x"},{"BOOL":true}]}}})");
+  EXPECT_EQ(Call("GetItem", R"({"TableName":"$T","Key":{"pk":{"S":"a"},"sk":{"N":"1"}}})"),
+            R"({"Item":{"pk":{"S":"a"},"sk":{"N":"1"},"v":{"L":[{"S":"x"},{"BOOL":true}]}}})");
   EXPECT_EQ(Call("GetItem", R"({"TableName":"$T","Key":{"pk":{"S":"a"},"sk":{"N":"2"}}})"), "{}");
 }
 
@@ -35,12 +34,12 @@ TEST_F(ItemOperations, GetProjectsInPlaceAndByPath) {
             R"({"Item":{"m":{"M":{"y":{"N":"2"}}}}})");
   EXPECT_EQ(Call("GetItem", "{" + key + R"(,"AttributesToGet":["v"]})"),
             R"({"Item":{"v":{"S":"s"}}})");
-  EXPECT_EQ(Call("GetItem", "{" + key + R"(,"ProjectionExpression":"absent"})"),
-            R"({"Item":{}})");
+  EXPECT_EQ(Call("GetItem", "{" + key + R"(,"ProjectionExpression":"absent"})"), R"({"Item":{}})");
 }
 
 TEST_F(ItemOperations, ReturnValuesOfEveryOperation) {
-  const std::string item = R"("TableName":"$T","Item":{"pk":{"S":"a"},"sk":{"N":"1"},"v":{"N":"1"}})";
+  const std::string item =
+      R"("TableName":"$T","Item":{"pk":{"S":"a"},"sk":{"N":"1"},"v":{"N":"1"}})";
   const std::string key = R"("TableName":"$T","Key":{"pk":{"S":"a"},"sk":{"N":"1"}})";
   EXPECT_EQ(Call("PutItem", "{" + item + R"(,"ReturnValues":"ALL_OLD"})"), "{}");
   EXPECT_EQ(Call("PutItem", "{" + item + R"(,"ReturnValues":"ALL_OLD"})"),
@@ -70,15 +69,13 @@ TEST_F(ItemOperations, RefusesReturnValuesThatAnOperationDoesNotHave) {
 
 TEST_F(ItemOperations, FailedConditionsReturnTheItemWhenAsked) {
   Put("a", R"({"N":"1"})");
-  const std::string request =
-      R"("TableName":"$T","Item":{"pk":{"S":"a"},"sk":{"N":"1"}},)"
-      R"j("ConditionExpression":"attribute_not_exists(pk)")j";
+  const std::string request = R"("TableName":"$T","Item":{"pk":{"S":"a"},"sk":{"N":"1"}},)"
+                              R"j("ConditionExpression":"attribute_not_exists(pk)")j";
   EXPECT_EQ(Call("PutItem", "{" + request + "}"),
             "ConditionalCheckFailedException: The conditional request failed");
-  EXPECT_EQ(
-      Call("PutItem", "{" + request + R"(,"ReturnValuesOnConditionCheckFailure":"ALL_OLD"})"),
-      "ConditionalCheckFailedException: The conditional request failed "
-      R"("Item":{"pk":{"S":"a"},"sk":{"N":"1"}})");
+  EXPECT_EQ(Call("PutItem", "{" + request + R"(,"ReturnValuesOnConditionCheckFailure":"ALL_OLD"})"),
+            "ConditionalCheckFailedException: The conditional request failed "
+            R"("Item":{"pk":{"S":"a"},"sk":{"N":"1"}})");
 }
 
 TEST_F(ItemOperations, KeysAreHeldAgainstTheSchema) {
@@ -94,19 +91,18 @@ TEST_F(ItemOperations, KeysAreHeldAgainstTheSchema) {
             prefix + "Missing the key sk in the item");
   EXPECT_EQ(Call("PutItem", R"({"TableName":"$T","Item":{"pk":{"S":"a"},"sk":{"SS":["x"]}}})"),
             prefix + "Type mismatch for key sk expected: N actual: SS");
-  EXPECT_EQ(Call("PutItem", R"({"TableName":"$T","Item":{"pk":{"S":""},"sk":{"N":"1"}}})"),
-            "ValidationException: One or more parameter values are not valid. The AttributeValue for a "
-            "key attribute cannot contain an empty string value. Key: pk");
+  EXPECT_EQ(
+      Call("PutItem", R"({"TableName":"$T","Item":{"pk":{"S":""},"sk":{"N":"1"}}})"),
+      "ValidationException: One or more parameter values are not valid. The AttributeValue for a "
+      "key attribute cannot contain an empty string value. Key: pk");
   EXPECT_EQ(Call("GetItem", R"({"TableName":"$T","Key":{"pk":{"S":")" + std::string(2049, 'x') +
                                 R"("},"sk":{"N":"1"}}})"),
             prefix + "Size of hashkey has exceeded the maximum size limit of2048 bytes");
-  EXPECT_EQ(Call("UpdateItem",
-                 R"({"TableName":"$T","Key":{"pk":{"S":"a"},"sk":{"N":"1"}},)"
-                 R"("UpdateExpression":"REMOVE sk"})"),
+  EXPECT_EQ(Call("UpdateItem", R"({"TableName":"$T","Key":{"pk":{"S":"a"},"sk":{"N":"1"}},)"
+                               R"("UpdateExpression":"REMOVE sk"})"),
             prefix + "Cannot update attribute sk. This attribute is part of the key");
-  EXPECT_EQ(Call("GetItem",
-                 R"({"TableName":"$T","Key":{"pk":{"S":"a"},"sk":{"N":"1"}},)"
-                 R"("ProjectionExpression":"pk.x"})"),
+  EXPECT_EQ(Call("GetItem", R"({"TableName":"$T","Key":{"pk":{"S":"a"},"sk":{"N":"1"}},)"
+                            R"("ProjectionExpression":"pk.x"})"),
             "ValidationException: Key attributes must be scalars; list random access '[]' and map "
             "lookup '.' are not allowed: Key: pk");
 }
@@ -114,25 +110,26 @@ TEST_F(ItemOperations, KeysAreHeldAgainstTheSchema) {
 TEST_F(ItemOperations, IndexKeysHaveTheirTypes) {
   UseIndexedTable();
   const std::string prefix = "ValidationException: One or more parameter values were invalid: ";
-  EXPECT_EQ(Call("PutItem",
-                 R"({"TableName":"$T","Item":{"pk":{"S":"a"},"sk":{"N":"1"},"l":{"N":"1"}}})"),
-            prefix + "Type mismatch for Index Key l Expected: S Actual: N IndexName: by_l");
-  EXPECT_EQ(Call("PutItem",
-                 R"({"TableName":"$T","Item":{"pk":{"S":"a"},"sk":{"N":"1"},"l":{"S":""}}})"),
-            "ValidationException: One or more parameter values are not valid. A value specified for a "
-            "secondary index key is not supported. The AttributeValue for a key attribute cannot "
-            "contain an empty string value. IndexName: by_l, IndexKey: l");
-  EXPECT_EQ(Call("UpdateItem",
-                 R"({"TableName":"$T","Key":{"pk":{"S":"a"},"sk":{"N":"1"}},)"
-                 R"j("UpdateExpression":"SET l = :n","ConditionExpression":"attribute_exists(nothing)",)j"
-                 R"("ExpressionAttributeValues":{":n":{"N":"1"}}})"),
-            prefix + "Type mismatch for Index Key l Expected: S Actual: N IndexName: by_l");
-  EXPECT_EQ(Call("UpdateItem",
-                 R"({"TableName":"$T","Key":{"pk":{"S":"a"},"sk":{"N":"1"}},)"
-                 R"j("UpdateExpression":"SET l = if_not_exists(absent, :n)",)j"
-                 R"("ExpressionAttributeValues":{":n":{"N":"1"}}})"),
-            "ValidationException: The update expression attempted to update the secondary index key to "
-            "unsupported type");
+  EXPECT_EQ(
+      Call("PutItem", R"({"TableName":"$T","Item":{"pk":{"S":"a"},"sk":{"N":"1"},"l":{"N":"1"}}})"),
+      prefix + "Type mismatch for Index Key l Expected: S Actual: N IndexName: by_l");
+  EXPECT_EQ(
+      Call("PutItem", R"({"TableName":"$T","Item":{"pk":{"S":"a"},"sk":{"N":"1"},"l":{"S":""}}})"),
+      "ValidationException: One or more parameter values are not valid. A value specified for a "
+      "secondary index key is not supported. The AttributeValue for a key attribute cannot "
+      "contain an empty string value. IndexName: by_l, IndexKey: l");
+  EXPECT_EQ(
+      Call("UpdateItem",
+           R"({"TableName":"$T","Key":{"pk":{"S":"a"},"sk":{"N":"1"}},)"
+           R"j("UpdateExpression":"SET l = :n","ConditionExpression":"attribute_exists(nothing)",)j"
+           R"("ExpressionAttributeValues":{":n":{"N":"1"}}})"),
+      prefix + "Type mismatch for Index Key l Expected: S Actual: N IndexName: by_l");
+  EXPECT_EQ(
+      Call("UpdateItem", R"({"TableName":"$T","Key":{"pk":{"S":"a"},"sk":{"N":"1"}},)"
+                         R"j("UpdateExpression":"SET l = if_not_exists(absent, :n)",)j"
+                         R"("ExpressionAttributeValues":{":n":{"N":"1"}}})"),
+      "ValidationException: The update expression attempted to update the secondary index key to "
+      "unsupported type");
 }
 
 TEST_F(ItemOperations, OldAndNewParametersDoNotMix) {
@@ -146,9 +143,10 @@ TEST_F(ItemOperations, OldAndNewParametersDoNotMix) {
                  R"({"TableName":"none","Key":{},"ExpressionAttributeValues":{":a":{"N":"1"}}})"),
             "ValidationException: ExpressionAttributeValues can only be specified when using "
             "expressions: UpdateExpression and ConditionExpression are null");
-  EXPECT_EQ(Call("GetItem", R"({"TableName":"none","Key":{},"ExpressionAttributeNames":{"#a":"b"}})"),
-            "ValidationException: ExpressionAttributeNames can only be specified when using "
-            "expressions");
+  EXPECT_EQ(
+      Call("GetItem", R"({"TableName":"none","Key":{},"ExpressionAttributeNames":{"#a":"b"}})"),
+      "ValidationException: ExpressionAttributeNames can only be specified when using "
+      "expressions");
   EXPECT_EQ(Call("PutItem", R"({"TableName":"none","Item":{},"ConditionalOperator":"OR"})"),
             "ValidationException: ConditionalOperator cannot be used without Filter or Expected");
 }
@@ -157,10 +155,10 @@ TEST_F(ItemOperations, ErrorsComeInTheServicesOrder) {
   // Values, then ReturnValues, then size, then expressions, then the table, then keys.
   EXPECT_THAT(Call("PutItem", R"({"TableName":"none","Item":{"a":{}},"ReturnValues":"ALL_NEW"})"),
               HasSubstr("Supplied AttributeValue is empty"));
-  EXPECT_THAT(Call("PutItem", R"({"TableName":"none","Item":{"a":{"S":")" +
-                                  std::string(410'000, 'x') +
-                                  R"("}},"ConditionExpression":"a a"})"),
-              HasSubstr("Item size has exceeded the maximum allowed size"));
+  EXPECT_THAT(
+      Call("PutItem", R"({"TableName":"none","Item":{"a":{"S":")" + std::string(410'000, 'x') +
+                          R"("}},"ConditionExpression":"a a"})"),
+      HasSubstr("Item size has exceeded the maximum allowed size"));
   EXPECT_THAT(Call("PutItem", R"({"TableName":"none","Item":{},"ConditionExpression":"a a"})"),
               HasSubstr("Invalid ConditionExpression: Syntax error"));
   EXPECT_EQ(Call("PutItem", R"({"TableName":"none","Item":{}})"),
@@ -177,9 +175,8 @@ TEST_F(ItemOperations, ConsumedCapacityAndCollectionMetrics) {
                 R"("LocalSecondaryIndexes":{"by_l":{"CapacityUnits":1.0}}},)"
                 R"("ItemCollectionMetrics":{"ItemCollectionKey":{"pk":{"S":"a"}},)"
                 R"("SizeEstimateRangeGB":[0.0,1.0]}})");
-  EXPECT_EQ(Call("GetItem",
-                 R"({"TableName":"$T","Key":{"pk":{"S":"b"},"sk":{"N":"1"}},)"
-                 R"("ReturnConsumedCapacity":"TOTAL","ConsistentRead":true})"),
+  EXPECT_EQ(Call("GetItem", R"({"TableName":"$T","Key":{"pk":{"S":"b"},"sk":{"N":"1"}},)"
+                            R"("ReturnConsumedCapacity":"TOTAL","ConsistentRead":true})"),
             R"({"ConsumedCapacity":{"TableName":")" + table_ + R"(","CapacityUnits":1.0}})");
 }
 
@@ -195,9 +192,10 @@ TEST_F(ItemOperations, AFullDiskRefusesWritesAndServesReads) {
 }
 
 TEST_F(ItemOperations, UpdateWithoutExpressionMakesTheItem) {
-  EXPECT_EQ(Call("UpdateItem",
-                 R"({"TableName":"$T","Key":{"pk":{"S":"u"},"sk":{"N":"1"}},"ReturnValues":"ALL_NEW"})"),
-            R"({"Attributes":{"pk":{"S":"u"},"sk":{"N":"1"}}})");
+  EXPECT_EQ(
+      Call("UpdateItem",
+           R"({"TableName":"$T","Key":{"pk":{"S":"u"},"sk":{"N":"1"}},"ReturnValues":"ALL_NEW"})"),
+      R"({"Attributes":{"pk":{"S":"u"},"sk":{"N":"1"}}})");
 }
 
 }  // namespace

@@ -26,8 +26,8 @@
 
 namespace onggi::dynamodb {
 
-/// A storage node on a directory of its own, with the item operations on top and tables made straight in
-/// the catalog: what the operations' tests talk to, in request and response bodies.
+/// A storage node on a directory of its own, with the item operations on top and tables made
+/// straight in the catalog: what the operations' tests talk to, in request and response bodies.
 class Node {
  public:
   Node() {
@@ -69,7 +69,8 @@ class Node {
     std::filesystem::remove_all(directory_, error);
   }
 
-  /// An ACTIVE table pk (S), sk (`sort_type`; empty: none), cut into `partitions` even ranges of hashes.
+  /// An ACTIVE table pk (S), sk (`sort_type`; empty: none), cut into `partitions` even ranges of
+  /// hashes.
   proto::Table NewTable(std::string_view sort_type) {
     proto::Table record;
     record.set_id(++tables_);
@@ -129,7 +130,8 @@ class Node {
     return record.name();
   }
 
-  /// Status and body as the wire would have them: an error's body is its message alone behind its type.
+  /// Status and body as the wire would have them: an error's body is its message alone behind its
+  /// type.
   std::string Call(std::string_view operation, std::string_view request) {
     simdjson::dom::parser parser;
     simdjson::dom::object object;

@@ -39,14 +39,18 @@ std::string Item(const std::string& pk, const std::string& sk, const std::string
   return item;
 }
 
-/// A sort key value out of few and awkward ones, so that equal, neighbouring and prefixing ones meet.
+/// A sort key value out of few and awkward ones, so that equal, neighbouring and prefixing ones
+/// meet.
 std::string RandomSortKey(Type type, std::mt19937* random) {
   if (type == Type::kNumber) {
     const int value = static_cast<int>((*random)() % 40) - 20;
     return AttributeValue::Of(model::Number::FromInt(value * ((*random)() % 2 == 0 ? 1 : 1000)))
         .Encode();
   }
-  static constexpr std::string_view kBytes("\x00\x01\x02" "ab\xFE\xFF", 7);
+  static constexpr std::string_view kBytes(
+      "\x00\x01\x02"
+      "ab\xFE\xFF",
+      7);
   std::string text;
   for (size_t size = 1 + (*random)() % 4; size > 0; --size) {
     text.push_back(kBytes[(*random)() % kBytes.size()]);
@@ -59,10 +63,10 @@ bool Contains(const KeyRange& range, const std::string& key) {
 }
 
 KeyCondition RandomCondition(Type type, std::mt19937* random) {
-  static constexpr KeyOperator kOperators[] = {
-      KeyOperator::kNone,    KeyOperator::kEqual,        KeyOperator::kLess,
-      KeyOperator::kLessEqual, KeyOperator::kGreater,    KeyOperator::kGreaterEqual,
-      KeyOperator::kBetween, KeyOperator::kBeginsWith};
+  static constexpr KeyOperator kOperators[] = {KeyOperator::kNone,    KeyOperator::kEqual,
+                                               KeyOperator::kLess,    KeyOperator::kLessEqual,
+                                               KeyOperator::kGreater, KeyOperator::kGreaterEqual,
+                                               KeyOperator::kBetween, KeyOperator::kBeginsWith};
   KeyCondition condition;
   condition.hash_value = AttributeValue::String("p").Encode();
   condition.range_operator = kOperators[(*random)() % (type == Type::kNumber ? 7 : 8)];

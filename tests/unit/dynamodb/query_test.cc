@@ -68,8 +68,9 @@ TEST_F(QueryOperation, ReadsRangesInBothDirections) {
         << condition;
   }
   EXPECT_EQ(SortKeys(Query("pk = :p AND n > :s", R"("IndexName":"by_n")")), "43210");
-  EXPECT_EQ(SortKeys(Query("pk = :p AND n <= :s", R"("IndexName":"all_n","ScanIndexForward":false)")),
-            "56789");
+  EXPECT_EQ(
+      SortKeys(Query("pk = :p AND n <= :s", R"("IndexName":"all_n","ScanIndexForward":false)")),
+      "56789");
 }
 
 TEST_F(QueryOperation, PagesEndWithTheLimitAndGoOnBehindTheirLastKey) {
@@ -79,9 +80,8 @@ TEST_F(QueryOperation, PagesEndWithTheLimitAndGoOnBehindTheirLastKey) {
                                R"("LastEvaluatedKey":{"pk":{"S":"p"},"sk":{"N":"3"}})"));
   EXPECT_EQ(SortKeys(Query("pk = :p", R"("ExclusiveStartKey":{"pk":{"S":"p"},"sk":{"N":"3"}})")),
             "456789");
-  EXPECT_EQ(SortKeys(Query("pk = :p",
-                           R"("ScanIndexForward":false,)"
-                           R"("ExclusiveStartKey":{"pk":{"S":"p"},"sk":{"N":"3"}})")),
+  EXPECT_EQ(SortKeys(Query("pk = :p", R"("ScanIndexForward":false,)"
+                                      R"("ExclusiveStartKey":{"pk":{"S":"p"},"sk":{"N":"3"}})")),
             "210");
   // A full page has a last key even where nothing follows, and a page that found the end has none.
   EXPECT_THAT(Query("pk = :p", R"("Limit":10)"), HasSubstr("LastEvaluatedKey"));
@@ -90,15 +90,15 @@ TEST_F(QueryOperation, PagesEndWithTheLimitAndGoOnBehindTheirLastKey) {
   EXPECT_EQ(SortKeys(index), "987");
   EXPECT_THAT(index,
               HasSubstr(R"("LastEvaluatedKey":{"pk":{"S":"p"},"sk":{"N":"7"},"n":{"N":"2"}})"));
-  EXPECT_EQ(SortKeys(Query("pk = :p",
-                           R"("IndexName":"by_n","Limit":3,"ExclusiveStartKey":)"
-                           R"({"pk":{"S":"p"},"sk":{"N":"7"},"n":{"N":"2"}})")),
+  EXPECT_EQ(SortKeys(Query("pk = :p", R"("IndexName":"by_n","Limit":3,"ExclusiveStartKey":)"
+                                      R"({"pk":{"S":"p"},"sk":{"N":"7"},"n":{"N":"2"}})")),
             "654");
 }
 
 TEST_F(QueryOperation, CountsBeforeTheFilter) {
-  EXPECT_EQ(Query("pk = :p", R"("FilterExpression":"n > :s AND d = :d","Select":"COUNT","Limit":7)"),
-            R"({"Count":5,"ScannedCount":7,"LastEvaluatedKey":{"pk":{"S":"p"},"sk":{"N":"6"}}})");
+  EXPECT_EQ(
+      Query("pk = :p", R"("FilterExpression":"n > :s AND d = :d","Select":"COUNT","Limit":7)"),
+      R"({"Count":5,"ScannedCount":7,"LastEvaluatedKey":{"pk":{"S":"p"},"sk":{"N":"6"}}})");
 }
 
 TEST_F(QueryOperation, FetchesWhatTheIndexDoesNotHold) {
@@ -121,11 +121,14 @@ TEST_F(QueryOperation, RefusesInTheServicesWords) {
        std::vector<std::tuple<std::string, std::string, std::string>>{
            {"sk = :p", "", "Query condition missed key schema element: pk"},
            {"pk = :p AND n = :s", "", "Query condition missed key schema element: sk"},
-           {"pk = :p", R"("IndexName":"nope")", "The table does not have the specified index: nope"},
+           {"pk = :p", R"("IndexName":"nope")",
+            "The table does not have the specified index: nope"},
            {"pk = :p", R"("FilterExpression":"sk = :s")",
-            "Filter Expression can only contain non-primary key attributes: Primary key attribute: sk"},
+            "Filter Expression can only contain non-primary key attributes: Primary key attribute: "
+            "sk"},
            {"pk = :p", R"("IndexName":"by_n","FilterExpression":"d = :d")",
-            "One or more parameter values were invalid: Secondary index by_n does not project one or "
+            "One or more parameter values were invalid: Secondary index by_n does not project one "
+            "or "
             "more filter attributes: [d]"},
            {"pk = :p", R"("ExclusiveStartKey":{"pk":{"S":"p"}})",
             "The provided starting key is invalid"},
@@ -146,8 +149,9 @@ TEST_F(QueryOperation, RefusesInTheServicesWords) {
     EXPECT_EQ(Query(condition, more), prefix + message) << condition << " " << more;
   }
   EXPECT_EQ(Call("Query", R"({"TableName":"none"})"),
-            prefix + "Either the KeyConditions or KeyConditionExpression parameter must be specified "
-                     "in the request.");
+            prefix +
+                "Either the KeyConditions or KeyConditionExpression parameter must be specified "
+                "in the request.");
 }
 
 TEST_F(QueryOperation, LegacyConditionsReadTheSame) {
@@ -173,7 +177,8 @@ TEST_F(QueryOperation, WalksACollectionThatIsCutOverPartitions) {
   for (int i = 0; i < 10; ++i) Put("p", "{\"N\":\"" + std::to_string(i) + "\"}");
   EXPECT_EQ(SortKeys(Query("pk = :p")), "0123456789");
   EXPECT_EQ(SortKeys(Query("pk = :p", R"("ScanIndexForward":false)")), "9876543210");
-  EXPECT_EQ(SortKeys(Query("pk = :p AND sk <= :s", R"("ScanIndexForward":false,"Limit":3)")), "432");
+  EXPECT_EQ(SortKeys(Query("pk = :p AND sk <= :s", R"("ScanIndexForward":false,"Limit":3)")),
+            "432");
   EXPECT_EQ(SortKeys(Query("pk = :p", R"("Limit":4,"ExclusiveStartKey":)"
                                       R"({"pk":{"S":"p"},"sk":{"N":"2"}})")),
             "3456");

@@ -23,7 +23,8 @@ class ScanOperation : public NodeTest {
     }
   }
 
-  /// Every page of a scan, one after the other; `*pages` counts them. Keys found twice are a failure.
+  /// Every page of a scan, one after the other; `*pages` counts them. Keys found twice are a
+  /// failure.
   std::set<std::string> Everything(const std::string& members, int* pages = nullptr) {
     std::set<std::string> keys;
     std::string start;
@@ -85,19 +86,18 @@ TEST_F(ScanOperation, PagesEndBehindOneMegabyte) {
   int pages = 0;
   EXPECT_EQ(Everything("", &pages).size(), 30u);
   EXPECT_EQ(pages, 3);
-  EXPECT_THAT(Call("Scan", R"j({"TableName":"$T","FilterExpression":"attribute_exists(nothing)"})j"),
-              HasSubstr(R"({"Items":[],"Count":0,"ScannedCount":11,"LastEvaluatedKey")"));
+  EXPECT_THAT(
+      Call("Scan", R"j({"TableName":"$T","FilterExpression":"attribute_exists(nothing)"})j"),
+      HasSubstr(R"({"Items":[],"Count":0,"ScannedCount":11,"LastEvaluatedKey")"));
 }
 
 TEST_F(ScanOperation, CountsAndFilters) {
   UseTable(30);
-  EXPECT_EQ(Call("Scan",
-                 R"({"TableName":"$T","Select":"COUNT","FilterExpression":"n = :n",)"
-                 R"("ExpressionAttributeValues":{":n":{"N":"1"}}})"),
+  EXPECT_EQ(Call("Scan", R"({"TableName":"$T","Select":"COUNT","FilterExpression":"n = :n",)"
+                         R"("ExpressionAttributeValues":{":n":{"N":"1"}}})"),
             R"({"Count":10,"ScannedCount":30})");
-  EXPECT_EQ(Call("Scan",
-                 R"({"TableName":"$T","Select":"COUNT","ScanFilter":{"n":)"
-                 R"({"ComparisonOperator":"EQ","AttributeValueList":[{"N":"1"}]}}})"),
+  EXPECT_EQ(Call("Scan", R"({"TableName":"$T","Select":"COUNT","ScanFilter":{"n":)"
+                         R"({"ComparisonOperator":"EQ","AttributeValueList":[{"N":"1"}]}}})"),
             R"({"Count":10,"ScannedCount":30})");
 }
 
@@ -120,7 +120,8 @@ TEST_F(ScanOperation, RefusesInTheServicesWords) {
   const std::string prefix = "ValidationException: ";
   for (const auto& [members, message] : std::vector<std::pair<std::string, std::string>>{
            {R"("Segment":1)",
-            "The TotalSegments parameter is required but was not present in the request when Segment "
+            "The TotalSegments parameter is required but was not present in the request when "
+            "Segment "
             "parameter is present"},
            {R"("TotalSegments":1)",
             "The Segment parameter is required but was not present in the request when parameter "
@@ -149,9 +150,10 @@ TEST_F(ScanOperation, RefusesInTheServicesWords) {
                                               std::string(segment) + "," + key + "}");
     if (body.starts_with("Validation")) {
       ++refused;
-      EXPECT_EQ(body, prefix + "The provided starting key is invalid: Invalid ExclusiveStartKey. "
-                               "Please use ExclusiveStartKey with correct Segment. "
-                               "TotalSegments: 2 Segment: " +
+      EXPECT_EQ(body, prefix +
+                          "The provided starting key is invalid: Invalid ExclusiveStartKey. "
+                          "Please use ExclusiveStartKey with correct Segment. "
+                          "TotalSegments: 2 Segment: " +
                           segment);
     }
   }
