@@ -53,7 +53,7 @@ def killed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stopped(killed, tmp_path_factory):
-    """The same after an orderly start and stop: everything is in the stores."""
+    """The same after an orderly start and stop."""
     path = tmp_path_factory.mktemp("stopped") / "data"
     shutil.copytree(killed, path)
     server = Server(path)
@@ -259,7 +259,7 @@ def test_a_damaged_partition(stopped, copy, file_name, how):
     files stay as they are and the log names them. It is never taken for empty.
     """
     path = copy(stopped)
-    victim = largest_partition(path)
+    victim = partition_of_first(path)
     file = next(f for f in sorted(victim.rglob(file_name + "*")) if f.is_file())
     harm(file, how)
     before, whole = tree(victim), tree(path)
@@ -288,15 +288,15 @@ def test_a_damaged_partition(stopped, copy, file_name, how):
         server.close()
 
 
-def largest_partition(path):
-    return max((d for d in (path / "partitions").iterdir() if d.is_dir()),
-               key=lambda d: sum(f.stat().st_size for f in d.rglob("*") if f.is_file()))
+def partition_of_first(path):
+    """Partitions are numbered in the order of their tables' creation."""
+    return min((d for d in (path / "partitions").iterdir() if d.is_dir()), key=lambda d: int(d.name))
 
 
 def test_a_missing_partition_directory(stopped, copy):
     """A store that is gone is lost data, never an empty table."""
     path = copy(stopped)
-    victim = largest_partition(path)
+    victim = partition_of_first(path)
     shutil.rmtree(victim)
     output = refusal(path)
     assert victim.name in output, output

@@ -174,13 +174,14 @@ def test_filled_by_its_own_writes(disk):
         for thread in threads:
             thread.join(90)
         assert refused.is_set(), f"{len(acknowledged)} writes of 100 KB went into {SIZE_MB} MB"
-        assert server.running(), server.output()
+        assert server.running(), f"exit code {server.process.returncode}\n{server.output()}"
         sample = acknowledged[:: max(1, len(acknowledged) // 200)]
         for key in sample:
             assert "Item" in api.GetItem(TableName="items", Key={"pk": S(key)}, ConsistentRead=True)
         print(f"\n[figure] {len(acknowledged) * 100 // 1024} MB taken in of {SIZE_MB} MB; "
               f"{free_bytes(disk) >> 20} MB left free")
-        assert server.stop() == 0
+        code = server.stop()
+        assert code == 0, f"exit code {code}\n{server.output()}"
         server.start()
         api = Api(server.endpoint)
         for key in sample:
