@@ -92,6 +92,11 @@ asio::awaitable<void> TableJobs::Run(TableId table) {
   for (;;) {
     const Status status = co_await Advance(table);
     if (status.ok() || status.code() == Code::kNotFound) co_return;
+    if (status.code() == Code::kCorruption) {
+      // Asking again does not mend it; the next write of the record, or a restart, looks again.
+      log::Error("a table's job cannot go on", "table", table, "status", status);
+      co_return;
+    }
     if (status.code() != Code::kConditionFailed) {
       log::Warn("a table's job will be tried again", "table", table, "status", status);
     }

@@ -75,11 +75,13 @@ Status DevServer::OpenStores() {
   // A metadata directory that went missing beside partitions would read as "no tables", and their
   // files as leftovers.
   std::error_code error;
-  const bool has_metadata = std::filesystem::exists(data_->metadata_path(), error);
-  if (!data_->created() && !has_metadata &&
-      std::filesystem::exists(data_->partitions_path(), error) &&
-      !std::filesystem::is_empty(data_->partitions_path(), error)) {
-    return Corruption(data_->metadata_path() + ": missing beside " + data_->partitions_path());
+  const bool has_partitions = std::filesystem::exists(data_->partitions_path(), error) &&
+                              !std::filesystem::is_empty(data_->partitions_path(), error);
+  // An absent log would likewise read as one without entries: acknowledged writes would be gone.
+  for (const std::string& needed : {data_->metadata_path(), data_->log_path()}) {
+    if (has_partitions && !std::filesystem::exists(needed, error)) {
+      return Corruption(needed + ": missing beside " + data_->partitions_path());
+    }
   }
   disk_ = std::make_unique<storage::DiskWatch>(options_.data_dir, options_.disk_reserve,
                                                std::chrono::milliseconds(200));
@@ -117,7 +119,7 @@ Status DevServer::OpenStores() {
   RETURN_IF_ERROR(metadata_status);
   if (!opened_log.ok()) return std::move(opened_log).status();
   log_ = *std::move(opened_log);
-  return Status::Ok();
+  return storage::SyncDirectory(data_->path());  // the names of both
 }
 
 Status DevServer::StartServices() {
@@ -276,9 +278,19 @@ void DevServer::Stop() {
   if (metadata_ != nullptr) metadata_->Close();
   if (log_ != nullptr) log_->Close();
   if (io_ != nullptr) io_->Stop();
+  // What is still queued on the I/O threads (a timer, news of the log) refers to partitions: it goes
+  // while the partitions' environment is there, and after everything that has sockets or timers there.
+  admin_server_.reset();
+  aws_server_.reset();
+  api_.reset();
+  control_plane_.reset();
+  catalog_watcher_.reset();
+  jobs_.reset();
+  partitions_.reset();
+  metadata_.reset();
+  io_.reset();
   // Closes the stores that the last references handed to it.
   if (blocking_ != nullptr) blocking_->Stop();
-  partitions_.reset();
 }
 
 }  // namespace onggi

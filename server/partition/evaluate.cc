@@ -75,18 +75,21 @@ Evaluation Evaluate(const TableSchema& schema, uint64_t collection_limit_bytes,
       updated = std::move(output.item);
       outcome->updated_old = std::move(output.updated_old);
       outcome->updated_new = std::move(output.updated_new);
-      after = updated;
+      // Taking attributes away from an item that does not exist does not make one.
+      if (!output.creates_nothing) after = updated;
     } else {
       after = old_item.valid() ? old_item.encoded() : request.item.encoded();
     }
-    const model::ItemView view(after);
-    if (view.BilledSize() > kMaxItemBytes) {
-      outcome->status =
-          InvalidArgument("Item size to update has exceeded the maximum allowed size");
-      return evaluation;
+    if (!after.empty()) {
+      const model::ItemView view(after);
+      if (view.BilledSize() > kMaxItemBytes) {
+        outcome->status =
+            InvalidArgument("Item size to update has exceeded the maximum allowed size");
+        return evaluation;
+      }
+      outcome->status = CheckIndexKeysAfterUpdate(schema, view);
+      if (!outcome->status.ok()) return evaluation;
     }
-    outcome->status = CheckIndexKeysAfterUpdate(schema, view);
-    if (!outcome->status.ok()) return evaluation;
   }
   const model::ItemView new_item = after.empty() ? model::ItemView() : model::ItemView(after);
   outcome->new_size = new_item.valid() ? new_item.BilledSize() : 0;

@@ -9,6 +9,24 @@
 namespace onggi::partition {
 namespace {
 
+/// What is left to do for a partition that nobody refers to.
+struct Closing {
+  std::unique_ptr<storage::PartitionStore> store;
+  std::string directory;  ///< to remove; empty: it stays
+  PartitionId id;
+
+  void Run() {
+    store.reset();
+    if (directory.empty()) return;
+    std::error_code error;
+    std::filesystem::remove_all(directory, error);
+    if (error) {
+      log::Warn("cannot remove a dropped partition's files", "partition", id, "error",
+                error.message());
+    }
+  }
+};
+
 std::string Prefixed(char space, std::string_view key) {
   std::string out;
   out.reserve(key.size() + 1);
@@ -40,19 +58,12 @@ Partition::Partition(const PartitionEnvironment& environment, Executor home,
 Partition::~Partition() {
   CHECK(in_flight_.empty() || !serving_.load());
   // Closing and unlinking may take a while, and the last reference may fall on an I/O thread.
-  auto close = [store = std::shared_ptr<storage::PartitionStore>(std::move(store_)),
-                directory = remove_files_.load() ? Directory() : std::string(),
-                id = id_]() mutable {
-    store.reset();
-    if (directory.empty()) return;
-    std::error_code error;
-    std::filesystem::remove_all(directory, error);
-    if (error) {
-      log::Warn("cannot remove a dropped partition's files", "partition", id, "error",
-                error.message());
-    }
-  };
-  if (!environment_.blocking->TrySubmit(close)) close();
+  // Shared, because a function object is copied: no copy may keep the store open behind the removal.
+  auto closing = std::make_shared<Closing>();
+  closing->store = std::move(store_);
+  closing->id = id_;
+  if (remove_files_.load()) closing->directory = Directory();
+  if (!environment_.blocking->TrySubmit([closing] { closing->Run(); })) closing->Run();
 }
 
 std::string Partition::Directory() const {
@@ -104,6 +115,11 @@ Result<uint64_t> Partition::CollectionBytes(std::string_view collection_prefix) 
   return size;
 }
 
-Status Partition::Flush() { return store_->Flush(/*wait=*/true); }
+Status Partition::Flush() {
+  RETURN_IF_ERROR(store_->Flush(/*wait=*/true));
+  // Not left to the flush's event: there is none when everything had reached the disk already.
+  TruncateLog();
+  return Status::Ok();
+}
 
 }  // namespace onggi::partition

@@ -139,6 +139,9 @@ class Partition final : public log::AppendListener,
   /// Stops admitting, answers what is in flight (within 10 s) and, if asked to, flushes. On the home
   /// executor. The store closes with the last reference to the partition.
   boost::asio::awaitable<void> Stop(bool flush);
+  /// Makes a Start() that is under way end with `reason` soon, if it has not succeeded yet. On the home
+  /// executor.
+  void GiveUpStart(Status reason);
   /// The directory goes with the last reference too: the partition was dropped.
   void RemoveFilesOnClose() { remove_files_.store(true); }
 
@@ -166,7 +169,7 @@ class Partition final : public log::AppendListener,
   /// Bytes of one item collection, items and local index entries; tables with local indexes only.
   Result<uint64_t> CollectionBytes(std::string_view collection_prefix) const;
 
-  /// Flushes the store, so that the log may be cut. Blocks on the disk.
+  /// Flushes the store and cuts the log behind it. Blocks on the disk.
   Status Flush();
 
   /// Writes waiting to be evaluated, and evaluated ones not yet answered.
@@ -233,6 +236,8 @@ class Partition final : public log::AppendListener,
   void ReleaseLatches(const Entry& entry);
   void FailTasks(TaskList* tasks, const Status& status);
   void RetryApplyLater();
+  void RetryApply(const Status& resumed);
+  void BlockApply(const Status& status);
   Result<uint64_t> CollectionBytesNow(std::string_view prefix) const;
 
   // AppendListener; on the log's writer thread.
@@ -293,7 +298,10 @@ class Partition final : public log::AppendListener,
   LogIndex commit_index_;
   LogPosition applied_;
   bool apply_blocked_ = false;
+  /// Nothing more is fed to the group.
   bool stopping_ = false;
+  /// Why Start() is to end; ok: it is not.
+  Status give_up_;
   bool tick_armed_ = false;
   /// Start() waits on it for news; null when nobody waits.
   boost::asio::steady_timer* waiter_ = nullptr;

@@ -5,6 +5,7 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <charconv>
 #include <filesystem>
 #include <future>
 #include <set>
@@ -51,9 +52,15 @@ Status PartitionManager::Start() {
                    ReadPrefix(environment_.metadata, metadata::keys::kTablePrefix));
   ASSIGN_OR_RETURN(const auto partitions,
                    ReadPrefix(environment_.metadata, metadata::keys::kPartitionPrefix));
+  ASSIGN_OR_RETURN(const auto next,
+                   ReadPrefix(environment_.metadata, metadata::keys::NextPartition()));
   for (const auto& kv : tables.kvs) PutTable(kv);
   for (const auto& kv : partitions.kvs) PutPartition(kv);
-  RETURN_IF_ERROR(CheckDirectories());
+  uint64_t next_partition = 1;
+  if (!next.kvs.empty()) {
+    next_partition = metadata::keys::ParseId(next.kvs[0].value).value_or(1);
+  }
+  RETURN_IF_ERROR(CheckDirectories(next_partition));
   // Both watches on one thread: a table's record is there before its partitions'.
   const auto executor = io_->executor(0);
   table_watch_ = environment_.metadata->Watch(
@@ -66,12 +73,14 @@ Status PartitionManager::Start() {
   return Status::Ok();
 }
 
-/// Replicas that the map names and a process has led must be there; what the map does not name was
-/// dropped while nobody ran.
-Status PartitionManager::CheckDirectories() {
+/// Replicas that the map names and a process has led must be there; what the map once numbered and does
+/// not name was dropped while nobody ran. A higher number belongs to another catalog (a metadata
+/// directory was lost, or swapped): never deleted on that ground.
+Status PartitionManager::CheckDirectories(uint64_t next_partition) {
   std::error_code error;
   fs::create_directories(environment_.partitions_directory, error);
   if (error) return IoError("create directory", environment_.partitions_directory, error.value());
+  RETURN_IF_ERROR(storage::SyncDirectory(environment_.partitions_directory + "/.."));
   std::set<std::string> present;
   for (const auto& entry : fs::directory_iterator(environment_.partitions_directory, error)) {
     present.insert(entry.path().filename());
@@ -92,22 +101,21 @@ Status PartitionManager::CheckDirectories() {
       }
     }
   }
-  if (named.empty() && !present.empty()) {
-    // An empty catalog beside partitions: more likely a lost metadata directory than dropped tables.
-    // Never delete on that ground.
-    for (const std::string& name : present) {
-      if (fs::exists(environment_.partitions_directory + "/" + name + "/REPLICA", error)) {
-        log::Warn("a replica that no table names is left alone", "directory", name);
-      }
-    }
-    return Status::Ok();
-  }
   for (const std::string& name : present) {
     if (named.contains(name)) continue;
-    fs::remove_all(environment_.partitions_directory + "/" + name, error);
+    uint64_t id = 0;  // of "<id>", or of "<id>.new", which a crash left half made
+    const auto parsed = std::from_chars(name.data(), name.data() + name.size(), id);
+    const std::string_view rest(parsed.ptr, name.data() + name.size());
+    if (id > 0 && id < next_partition && (rest.empty() || rest == ".new")) {
+      fs::remove_all(environment_.partitions_directory + "/" + name, error);
+    } else {
+      log::Warn("a directory that no table names is left alone", "directory",
+                environment_.partitions_directory + "/" + name);
+    }
   }
   for (const PartitionId partition : environment_.log->Partitions()) {
-    if (!named.contains(partition.ToString())) (void)environment_.log->RemoveGroup(partition);
+    if (named.contains(partition.ToString())) continue;
+    if (partition.value < next_partition) RemoveLog(partition);
   }
   return Status::Ok();
 }
@@ -158,7 +166,7 @@ void PartitionManager::OnPartitions(const metadata::WatchBatch& batch) {
 
 void PartitionManager::DropPartition(TableId table, PartitionId partition) {
   std::shared_ptr<Slot> slot;
-  std::shared_ptr<Partition> open;
+  std::shared_ptr<Partition> open, starting;
   bool opening = false;
   {
     std::unique_lock lock(mutex_);
@@ -175,21 +183,35 @@ void PartitionManager::DropPartition(TableId table, PartitionId partition) {
     if (slot == nullptr) return;
     open = std::move(slot->partition);
     opening = slot->opening;
-    slot->config.set_epoch(0);  // RunOpen() sees that it was dropped meanwhile
+    starting = slot->starting;
+    slot->dropped = true;  // RunOpen() does the rest if it is under way
   }
   if (open != nullptr) {
-    open->RemoveFilesOnClose();
-    scope_.Spawn(HomeOf(partition), StopPartition(open, /*flush=*/false));
+    scope_.Spawn(HomeOf(partition), StopPartition(open, /*dropped=*/true));
   } else if (!opening) {
-    (void)environment_.log->RemoveGroup(partition);
+    RemoveLog(partition);
     RemoveDirectory(partition);
+  } else if (starting != nullptr) {
+    asio::post(HomeOf(partition),
+               [starting] { starting->GiveUpStart(NotFound("the table was deleted")); });
   }
 }
 
+/// Not cut short when the scope stops: what is in flight must be answered.
 asio::awaitable<void> PartitionManager::StopPartition(std::shared_ptr<Partition> partition,
-                                                      bool flush) {
-  co_await partition->Stop(flush);
-  if (!flush) (void)environment_.log->RemoveGroup(partition->id());
+                                                      bool dropped) {
+  const asio::disable_cancellation none;
+  co_await asio::this_coro::reset_cancellation_state(none);
+  if (dropped) partition->RemoveFilesOnClose();
+  co_await partition->Stop(/*flush=*/!dropped);
+  if (dropped) RemoveLog(partition->id());
+}
+
+/// A full log refuses even this; Maintain() asks again, or the group would hold the log back.
+void PartitionManager::RemoveLog(PartitionId partition) {
+  if (environment_.log->RemoveGroup(partition).ok()) return;
+  std::unique_lock lock(mutex_);
+  logs_to_remove_.push_back(partition);
 }
 
 void PartitionManager::RemoveDirectory(PartitionId partition) {
@@ -229,6 +251,7 @@ asio::awaitable<Result<std::shared_ptr<Partition>>> PartitionManager::Find(Table
     std::shared_ptr<const TableSchema> schema;
     {
       std::shared_lock lock(mutex_);
+      if (stopping_) co_return Unavailable("the server is stopping");
       slot = FindSlot(table, key, &schema);
       if (slot != nullptr && slot->partition != nullptr) co_return slot->partition;
     }
@@ -251,7 +274,7 @@ asio::awaitable<Result<std::vector<std::shared_ptr<Partition>>>> PartitionManage
   {
     std::shared_lock lock(mutex_);
     const auto entry = tables_.find(table);
-    if (entry == tables_.end()) co_return partitions;
+    if (entry == tables_.end() || entry->second.schema == nullptr) co_return partitions;
     schema = entry->second.schema;
     for (const auto& [start, slot] : entry->second.slots) slots.push_back(slot);
   }
@@ -283,6 +306,8 @@ asio::awaitable<PartitionManager::OpenResult> PartitionManager::OpenSlot(
       id = PartitionId(slot->config.partition());
       if (stopping_) {
         refusal = Unavailable("the server is stopping");
+      } else if (slot->dropped) {
+        refusal = NotFound("the table was deleted");
       } else if (slot->partition != nullptr) {
         open = slot->partition;
       } else {
@@ -315,39 +340,45 @@ asio::awaitable<PartitionManager::OpenResult> PartitionManager::OpenSlot(
 asio::awaitable<void> PartitionManager::RunOpen(std::shared_ptr<Slot> slot,
                                                 std::shared_ptr<const TableSchema> schema,
                                                 IoPool::Executor home) {
-  proto::PartitionConfig config;
-  Revision revision;
+  // Runs to its end whatever stops around it: its waiters must be answered, its partition stopped.
+  const asio::disable_cancellation none;
+  co_await asio::this_coro::reset_cancellation_state(none);
+  std::shared_ptr<Partition> partition;
+  bool start;
   {
-    std::shared_lock lock(mutex_);
-    config = slot->config;
-    revision = slot->revision;
+    std::unique_lock lock(mutex_);
+    partition = std::make_shared<Partition>(environment_, home, std::move(schema), slot->config,
+                                            slot->revision);
+    start = !stopping_ && !slot->dropped;
+    if (start) slot->starting = partition;
   }
-  auto partition =
-      std::make_shared<Partition>(environment_, home, std::move(schema), config, revision);
-  const Status started = co_await partition->Start();
-  if (!started.ok()) {
-    log::Error("cannot open a partition", "partition", partition->id(), "status", started);
-  }
+  Status started;
+  if (start) started = co_await partition->Start();
   std::vector<OpenCallback> waiters;
-  bool dropped;
+  bool dropped, stopping;
   {
     std::unique_lock lock(mutex_);
     slot->opening = false;
-    dropped = slot->config.epoch() == 0;
-    if (started.ok() && !dropped) slot->partition = partition;
+    slot->starting = nullptr;
+    dropped = slot->dropped;
+    stopping = stopping_;
+    if (started.ok() && !dropped && !stopping) slot->partition = partition;
     waiters.swap(slot->waiters);
   }
   if (dropped) {
-    partition->RemoveFilesOnClose();
-    co_await StopPartition(partition, /*flush=*/false);
+    co_await StopPartition(partition, /*dropped=*/true);
+    started = NotFound("the table was deleted");
+  } else if (stopping) {
+    co_await StopPartition(partition, /*dropped=*/false);
+    started = Unavailable("the server is stopping");
+  } else if (!started.ok()) {
+    log::Error("cannot open a partition", "partition", partition->id(), "status", started);
   }
   for (const auto& waiter : waiters) {
-    if (!started.ok()) {
-      waiter(started);
-    } else if (dropped) {
-      waiter(NotFound("the table was deleted"));
-    } else {
+    if (started.ok()) {
       waiter(partition);
+    } else {
+      waiter(started);
     }
   }
 }
@@ -362,6 +393,12 @@ asio::awaitable<void> PartitionManager::Maintain() {
     auto token = asio::redirect_error(asio::use_awaitable, error);
     co_await timer.async_wait(token);
     if (error || scope_.stopping()) co_return;
+    std::vector<PartitionId> logs_to_remove;
+    {
+      std::unique_lock lock(mutex_);
+      logs_to_remove.swap(logs_to_remove_);
+    }
+    for (const PartitionId id : logs_to_remove) RemoveLog(id);
     for (const PartitionId id : environment_.log->Pinning(options_.log_limit_bytes)) {
       std::shared_ptr<Slot> found;
       std::shared_ptr<const TableSchema> schema;
@@ -375,7 +412,7 @@ asio::awaitable<void> PartitionManager::Maintain() {
           }
         }
       }
-      if (found == nullptr) continue;
+      if (found == nullptr || schema == nullptr) continue;
       OpenResult partition = co_await OpenSlot(found, schema);
       if (!partition.ok()) continue;
       auto flush = [open = *partition] {
@@ -397,6 +434,10 @@ void PartitionManager::Stop() {
     for (auto& [id, table] : tables_) {
       for (auto& [start, slot] : table.slots) {
         if (slot->partition != nullptr) open.push_back(std::move(slot->partition));
+        if (slot->starting == nullptr) continue;
+        asio::post(HomeOf(slot->starting->id()), [starting = slot->starting] {
+          starting->GiveUpStart(Unavailable("the server is stopping"));
+        });
       }
     }
   }
@@ -411,7 +452,7 @@ void PartitionManager::Stop() {
   scope_.Stop();
   AsyncScope stops;
   for (auto& partition : open) {
-    stops.Spawn(HomeOf(partition->id()), StopPartition(partition, /*flush=*/true));
+    stops.Spawn(HomeOf(partition->id()), StopPartition(partition, /*dropped=*/false));
   }
   std::promise<void> joined;
   asio::co_spawn(

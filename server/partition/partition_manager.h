@@ -58,6 +58,9 @@ class PartitionManager final : public Directory {
     Revision revision;
     std::shared_ptr<Partition> partition;  ///< null: closed or opening
     bool opening = false;
+    std::shared_ptr<Partition> starting;  ///< while opening: to give up on
+    /// The map no longer names it; whoever opens it removes it.
+    bool dropped = false;
     std::vector<OpenCallback> waiters;
   };
   struct TableEntry {
@@ -70,6 +73,7 @@ class PartitionManager final : public Directory {
   void PutTable(const metadata::KeyValue& kv);
   void PutPartition(const metadata::KeyValue& kv);
   void DropPartition(TableId table, PartitionId partition);
+  void RemoveLog(PartitionId partition);
   std::shared_ptr<Slot> FindSlot(TableId table, std::string_view key,
                                  std::shared_ptr<const TableSchema>* schema);
   boost::asio::awaitable<OpenResult> OpenSlot(std::shared_ptr<Slot> slot,
@@ -78,9 +82,9 @@ class PartitionManager final : public Directory {
                                        std::shared_ptr<const TableSchema> schema,
                                        IoPool::Executor home);
   boost::asio::awaitable<void> Maintain();
-  boost::asio::awaitable<void> StopPartition(std::shared_ptr<Partition> partition, bool flush);
+  boost::asio::awaitable<void> StopPartition(std::shared_ptr<Partition> partition, bool dropped);
   IoPool::Executor HomeOf(PartitionId partition);
-  Status CheckDirectories();
+  Status CheckDirectories(uint64_t next_partition);
   void RemoveDirectory(PartitionId partition);
 
   const PartitionEnvironment& environment_;
@@ -90,6 +94,8 @@ class PartitionManager final : public Directory {
   mutable std::shared_mutex mutex_;
   std::unordered_map<TableId, TableEntry> tables_;  // guarded by mutex_
   bool stopping_ = false;                           // guarded by mutex_
+  /// Dropped partitions whose logs could not be removed yet. Guarded by mutex_.
+  std::vector<PartitionId> logs_to_remove_;
 
   AsyncScope scope_;
   std::unique_ptr<metadata::WatchHandle> table_watch_;

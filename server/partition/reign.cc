@@ -79,12 +79,8 @@ Status MakeReplicaDirectory(const std::string& parent, const std::string& direct
   fs::remove_all(fresh, error);
   fs::create_directories(fresh, error);
   if (error) return IoError("create directory", fresh, error.value());
-  {
-    std::ofstream file(fresh + "/REPLICA");
-    file << "onggi-replica 1 " << replica.value << "\n";
-    file.close();
-    if (!file) return IoError("write", fresh + "/REPLICA", EIO);
-  }
+  RETURN_IF_ERROR(storage::WriteFileSynced(fresh + "/REPLICA",
+                                           "onggi-replica 1 " + replica.ToString() + "\n"));
   RETURN_IF_ERROR(storage::SyncDirectory(fresh));
   fs::rename(fresh, directory, error);
   if (error) return IoError("rename", directory, error.value());
@@ -177,6 +173,7 @@ asio::awaitable<Status> Partition::Start() {
     std::lock_guard lock(statistics_mutex_);
     statistics_ = applied->statistics;
   }
+  evaluated_ = applied->statistics;
   // What the state includes is no longer needed of the log; what follows must be there without a gap.
   environment_.log->Truncate(id_, applied_.index);
   const LogIndex first = environment_.log->FirstIndex(id_);
@@ -210,6 +207,8 @@ asio::awaitable<Status> Partition::Start() {
   Step(start);
   Status status;
   while (!serving_.load(std::memory_order_relaxed)) {
+    status = give_up_;
+    if (!status.ok()) break;
     const LogIndex applied_before = applied_.index;
     if (commit_index_ > applied_before) {
       status = co_await ReplayCommitted();
@@ -229,6 +228,11 @@ asio::awaitable<Status> Partition::Start() {
   waiter_ = nullptr;
   if (!status.ok()) stopping_ = true;  // what is still under way finds nobody
   co_return status;
+}
+
+void Partition::GiveUpStart(Status reason) {
+  if (give_up_.ok()) give_up_ = std::move(reason);
+  Wake();
 }
 
 /// Brings the store up to the commit index, or to the first entry that is still in memory.
@@ -294,6 +298,7 @@ Status Partition::Replay(LogPosition from, LogIndex up_to, AppliedState* state) 
 }
 
 void Partition::Step(const group::Event& event) {
+  if (stopping_) return;  // news of what was under way at the end
   // Actions may cause further steps; each runs its own list, in order.
   group::Actions actions = std::move(actions_);
   actions.clear();
@@ -377,7 +382,11 @@ void Partition::ReadConfiguration() {
   const std::string key = metadata::keys::Partition(schema_->id, id_);
   environment_.metadata->AsyncRange(
       key, key + '\0', 1, [self = shared_from_this()](Result<metadata::RangeResult> result) {
-        if (!result.ok() || result->kvs.empty()) return;  // asked again on a tick
+        if (!result.ok()) return;  // asked again on a tick
+        if (result->kvs.empty()) {
+          asio::post(self->home_, [self] { self->GiveUpStart(NotFound("the partition was dropped")); });
+          return;
+        }
         proto::PartitionConfig record;
         if (!record.ParseFromString(result->kvs[0].value)) return;
         group::ConfigurationSeen event{ToConfiguration(record), result->kvs[0].mod_revision};
@@ -419,7 +428,8 @@ asio::awaitable<void> Partition::Stop(bool flush) {
   const auto deadline = std::chrono::steady_clock::now() + kStopDeadline;
   asio::steady_timer timer(home_);
   CloseBatch();
-  while (!in_flight_.empty() && std::chrono::steady_clock::now() < deadline) {
+  // A store that cannot apply has answered its writes already; the log keeps them for the next start.
+  while (!in_flight_.empty() && !apply_blocked_ && std::chrono::steady_clock::now() < deadline) {
     timer.expires_after(std::chrono::milliseconds(1));
     boost::system::error_code error;
     auto token = asio::redirect_error(asio::use_awaitable, error);

@@ -17,6 +17,7 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr auto kApplyRetryInterval = std::chrono::milliseconds(200);
+constexpr char kDiskFull[] = "the disk is full: writes are refused until space returns";
 
 }  // namespace
 
@@ -74,7 +75,7 @@ void Partition::Drain() {
   if (!serving_.load(std::memory_order_relaxed)) {
     refusal = {Code::kNotPrimary, "the partition is not served here now"};
   } else if (apply_blocked_ || environment_.disk_low->load(std::memory_order_relaxed)) {
-    refusal = {Code::kOutOfSpace, "the disk is full: writes are refused until space returns"};
+    refusal = {Code::kOutOfSpace, kDiskFull};
   }
   if (!refusal.ok()) {
     FailTasks(&waiting_, refusal);
@@ -215,6 +216,7 @@ void Partition::RebuildLatches() {
     evaluated_ = statistics_;
   }
   for (const Entry& entry : in_flight_) {
+    if (entry.type != EntryType::kWrites) continue;
     evaluated_ = entry.after;
     const LogIndex index = entry.position.index;
     const Status status = ForEachEffect(
@@ -253,6 +255,10 @@ void Partition::HandleDurable() {
     status = durable_status_;
     durable_posted_ = false;
   }
+  if (stopping_) {
+    // Stop() did not wait any longer and has answered. What is durable will be replayed.
+    return;
+  }
   if (!status.ok()) {
     // The log is dead (R10); the process ends unless a test keeps it.
     EndReign();
@@ -262,7 +268,7 @@ void Partition::HandleDurable() {
 }
 
 void Partition::ApplyCommitted() {
-  if (apply_blocked_ || in_flight_.empty()) return;
+  if (in_flight_.empty()) return;
   if (in_flight_.front().position.index.value != applied_.index.value + 1) {
     Wake();  // entries of an earlier process stand before these: Start() replays them
     return;
@@ -270,15 +276,15 @@ void Partition::ApplyCommitted() {
   size_t count = 0;
   while (count < in_flight_.size() && in_flight_[count].position.index <= commit_index_) ++count;
   if (count == 0) return;
-  if (const Status status = ApplyEntries(count); !status.ok()) {
+  if (!apply_blocked_) {
+    if (const Status status = ApplyEntries(count); !status.ok()) BlockApply(status);
+  }
+  if (apply_blocked_) {
     // Committed, in the log, and not readable yet: it will be, after a retry or a restart.
-    log::Error("cannot apply committed writes", "partition", id_, "status", status);
-    apply_blocked_ = true;
     for (size_t i = 0; i < count; ++i) {
       FailTasks(&in_flight_[i].tasks,
                 {Code::kUnknownOutcome, "the write is in the log but could not be applied yet"});
     }
-    RetryApplyLater();
     return;
   }
   Completions done;
@@ -355,21 +361,43 @@ void Partition::FailTasks(TaskList* tasks, const Status& status) {
   }
 }
 
+/// The store refuses: until it takes writes again, nobody is left waiting for it.
+void Partition::BlockApply(const Status& status) {
+  static log::RateLimit limit(std::chrono::seconds(10));
+  if (const uint64_t times = limit.Allow()) {
+    log::Error("cannot apply committed writes", "partition", id_, "times", times, "status", status);
+  }
+  apply_blocked_ = true;
+  // What gathers and what the byte bound holds back has not been asked of anyone.
+  effects_ = EffectWriter();
+  AbandonBatch({Code::kOutOfSpace, kDiskFull});
+  FailTasks(&waiting_, {Code::kOutOfSpace, kDiskFull});
+  RetryApplyLater();
+}
+
 void Partition::RetryApplyLater() {
   auto timer = std::make_shared<asio::steady_timer>(home_, kApplyRetryInterval);
   timer->async_wait([self = shared_from_this(), timer](const boost::system::error_code& error) {
-    if (error || self->store_ == nullptr) return;
-    if (const Status resumed = self->store_->Resume(); !resumed.ok()) {
-      self->RetryApplyLater();
-      return;
-    }
-    self->apply_blocked_ = false;
-    self->ApplyCommitted();
-    if (!self->apply_blocked_) {
-      log::Info("committed writes are applied again", "partition", self->id_);
-      self->Drain();
-    }
+    if (error || self->stopping_) return;
+    // Resuming flushes: not on an I/O thread.
+    const bool submitted = self->environment_.blocking->TrySubmit([self] {
+      asio::post(self->home_, [self, resumed = self->store_->Resume()] { self->RetryApply(resumed); });
+    });
+    if (!submitted) self->RetryApplyLater();
   });
+}
+
+void Partition::RetryApply(const Status& resumed) {
+  if (stopping_) return;
+  if (!resumed.ok()) {
+    RetryApplyLater();
+    return;
+  }
+  apply_blocked_ = false;
+  ApplyCommitted();
+  if (apply_blocked_) return;
+  log::Info("committed writes are applied again", "partition", id_);
+  Drain();
 }
 
 }  // namespace onggi::partition

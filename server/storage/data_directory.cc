@@ -29,16 +29,6 @@ Result<std::string> ReadSmallFile(const std::string& path) {
   return std::string(buffer, static_cast<size_t>(size));
 }
 
-Status WriteSynced(const std::string& path, std::string_view content) {
-  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) return IoError("open", path, errno);
-  const ssize_t written = write(fd, content.data(), content.size());
-  const bool ok = written == static_cast<ssize_t>(content.size()) && fsync(fd) == 0;
-  const int error = errno;
-  close(fd);
-  return ok ? Status::Ok() : IoError("write", path, error);
-}
-
 Status CheckFormat(const std::string& file) {
   ASSIGN_OR_RETURN(const std::string content, ReadSmallFile(file));
   std::string_view text = content;
@@ -92,14 +82,21 @@ Result<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::string& pa
     if (size > 0) message += " (process " + std::string(holder, static_cast<size_t>(size)) + ")";
     return Status(Code::kAlreadyExists, std::move(message));
   }
+  if (created && fs::exists(format_file, error)) {
+    // Another process made it, and ended, between our look and our lock.
+    RETURN_IF_ERROR(CheckFormat(format_file));
+    directory->created_ = created = false;
+  }
   if (created) {
     const std::string content =
         std::string(kFormatPrefix) + std::to_string(kFormatVersion) + "\n";
-    RETURN_IF_ERROR(WriteSynced(format_file + ".new", content));
+    RETURN_IF_ERROR(WriteFileSynced(format_file + ".new", content));
     if (rename((format_file + ".new").c_str(), format_file.c_str()) != 0) {
       return IoError("rename", format_file, errno);
     }
     RETURN_IF_ERROR(SyncDirectory(path));
+    // The directory's own name, too: what is acknowledged from now on stands in it.
+    RETURN_IF_ERROR(SyncDirectory(path + "/.."));
   }
   return directory;
 }
@@ -119,6 +116,17 @@ Result<DiskSpace> QueryDiskSpace(const std::string& path) {
   struct statvfs info;
   if (statvfs(path.c_str(), &info) != 0) return IoError("statvfs", path, errno);
   return DiskSpace{uint64_t{info.f_bavail} * info.f_frsize, uint64_t{info.f_blocks} * info.f_frsize};
+}
+
+Status WriteFileSynced(const std::string& path, std::string_view content) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return IoError("open", path, errno);
+  const ssize_t written = write(fd, content.data(), content.size());
+  const bool ok = written == static_cast<ssize_t>(content.size()) && fsync(fd) == 0;
+  // A short write sets no errno; the next one would have said that the disk is full.
+  const int error = written >= 0 && written != static_cast<ssize_t>(content.size()) ? ENOSPC : errno;
+  close(fd);
+  return ok ? Status::Ok() : IoError("write", path, error);
 }
 
 Status SyncDirectory(const std::string& path) {

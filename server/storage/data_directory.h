@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "common/status.h"
 
@@ -53,6 +54,9 @@ struct DiskSpace {
   uint64_t total_bytes = 0;
 };
 Result<DiskSpace> QueryDiskSpace(const std::string& path);
+
+/// Writes a small file and fsyncs it; its name is durable after SyncDirectory() of its directory.
+Status WriteFileSynced(const std::string& path, std::string_view content);
 
 /// fsyncs a directory, so that names made or removed in it survive a crash.
 Status SyncDirectory(const std::string& path);

@@ -4,14 +4,14 @@
 
 #include "common/log.h"
 #include "common/runtime.h"
-#include "server/storage/data_directory.h"
 
 namespace onggi::storage {
 
-DiskWatch::DiskWatch(std::string path, uint64_t reserve_bytes, std::chrono::milliseconds interval)
-    : path_(std::move(path)), interval_(interval), reserve_(reserve_bytes) {
+DiskWatch::DiskWatch(std::string path, uint64_t reserve_bytes, std::chrono::milliseconds interval,
+                     Query query)
+    : path_(std::move(path)), interval_(interval), query_(std::move(query)), reserve_(reserve_bytes) {
   if (reserve_ == 0) {
-    const Result<DiskSpace> space = QueryDiskSpace(path_);
+    const Result<DiskSpace> space = query_(path_);
     const uint64_t total = space.ok() ? space->total_bytes : 0;
     reserve_ = std::clamp<uint64_t>(total / 20, uint64_t{32} << 20, uint64_t{1} << 30);
   }
@@ -29,7 +29,7 @@ DiskWatch::~DiskWatch() {
 }
 
 void DiskWatch::Look() {
-  const Result<DiskSpace> space = QueryDiskSpace(path_);
+  const Result<DiskSpace> space = query_(path_);
   if (!space.ok()) {
     log::Warn("cannot ask for free disk space", "status", space.status());
     return;

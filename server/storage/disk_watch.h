@@ -4,11 +4,13 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
 
 #include "common/status.h"
+#include "server/storage/data_directory.h"
 
 namespace onggi::storage {
 
@@ -19,8 +21,12 @@ namespace onggi::storage {
 /// One thread of its own, joined by the destructor.
 class DiskWatch {
  public:
-  /// `reserve_bytes` 0: a twentieth of the file system, within [32 MB, 1 GB].
-  DiskWatch(std::string path, uint64_t reserve_bytes, std::chrono::milliseconds interval);
+  using Query = std::function<Result<DiskSpace>(const std::string& path)>;
+
+  /// `reserve_bytes` 0: a twentieth of the file system, within [32 MB, 1 GB]. `query` stands in for the
+  /// operating system in tests.
+  DiskWatch(std::string path, uint64_t reserve_bytes, std::chrono::milliseconds interval,
+            Query query = QueryDiskSpace);
   ~DiskWatch();
   DiskWatch(const DiskWatch&) = delete;
   DiskWatch& operator=(const DiskWatch&) = delete;
@@ -36,6 +42,7 @@ class DiskWatch {
 
   const std::string path_;
   const std::chrono::milliseconds interval_;
+  const Query query_;
   uint64_t reserve_ = 0;
   std::atomic<bool> low_{false};
   std::atomic<uint64_t> available_{0};

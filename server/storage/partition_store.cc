@@ -48,6 +48,7 @@ StorageEnvironment::StorageEnvironment(const StorageOptions& options) : options_
 
 rocksdb::Options StorageEnvironment::MakeOptions() const {
   rocksdb::Options options;
+  if (options_.env != nullptr) options.env = options_.env;
   options.max_background_jobs = std::max(2, options_.background_threads);
   options.write_buffer_manager = write_buffers_;
   options.write_buffer_size =

@@ -2,6 +2,7 @@
 
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
+#include <rocksdb/env.h>
 #include <rocksdb/options.h>
 #include <rocksdb/write_batch.h>
 #include <rocksdb/write_buffer_manager.h>
@@ -23,6 +24,8 @@ struct StorageOptions {
   /// For block cache, table indexes and write buffers together, in bytes.
   size_t memory_bytes = size_t{1} << 30;
   int background_threads = 2;
+  /// What the stores stand on; nullptr: the operating system's. Outlives them.
+  rocksdb::Env* env = nullptr;
 };
 
 /// What all the partitions' RocksDB instances of a node share: one cache, one write-buffer budget (charged
