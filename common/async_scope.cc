@@ -71,9 +71,9 @@ bool AsyncScope::Spawn(boost::asio::any_io_executor executor,
       state->Ended(place);
     };
     auto executor_of_task = task->executor;
-    boost::asio::co_spawn(executor_of_task, std::move(coroutine),
-                          boost::asio::bind_cancellation_slot(task->signal.slot(),
-                                                              std::move(done)));
+    boost::asio::co_spawn(
+        executor_of_task, std::move(coroutine),
+        boost::asio::bind_cancellation_slot(task->signal.slot(), std::move(done)));
   };
   // The cancellation slot must be connected on the executor that emits to it.
   boost::asio::post(executor, std::move(start));

@@ -15,8 +15,8 @@ namespace onggi {
 ///
 /// Thread-safe. Each coroutine runs on the executor it was spawned with. Stop asks every coroutine
 /// to end (Asio cancellation, terminal: its pending operation completes with operation_aborted) and
-/// Join or AsyncJoin waits until all have ended. A coroutine that throws anything but a cancellation
-/// ends the process: errors between modules are Status.
+/// Join or AsyncJoin waits until all have ended. A coroutine that throws anything but a
+/// cancellation ends the process: errors between modules are Status.
 class AsyncScope {
  public:
   AsyncScope();

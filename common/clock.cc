@@ -14,8 +14,7 @@ class SystemClock final : public Clock {
 };
 
 std::tm ToUtc(WallTime time) {
-  const time_t seconds =
-      std::chrono::floor<std::chrono::seconds>(time).time_since_epoch().count();
+  const time_t seconds = std::chrono::floor<std::chrono::seconds>(time).time_since_epoch().count();
   std::tm parts{};
   gmtime_r(&seconds, &parts);
   return parts;
@@ -31,9 +30,9 @@ Clock& Clock::System() {
 std::string FormatAmzDate(WallTime time) {
   const std::tm t = ToUtc(time);
   std::array<char, 64> text;
-  const int n = std::snprintf(text.data(), text.size(), "%04d%02d%02dT%02d%02d%02dZ",
-                              t.tm_year + 1900, t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min,
-                              t.tm_sec);
+  const int n =
+      std::snprintf(text.data(), text.size(), "%04d%02d%02dT%02d%02d%02dZ", t.tm_year + 1900,
+                    t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec);
   return std::string(text.data(), static_cast<size_t>(n));
 }
 

@@ -69,10 +69,9 @@ Result<Number> ParseNumber(std::string_view text) {
   if constexpr (std::is_floating_point_v<Number>) {
     return InvalidArgument("not a number: '" + std::string(text) + "'");
   } else {
-    return InvalidArgument("not a whole number from " +
-                           std::to_string(std::numeric_limits<Number>::min()) + " to " +
-                           std::to_string(std::numeric_limits<Number>::max()) + ": '" +
-                           std::string(text) + "'");
+    return InvalidArgument(
+        "not a whole number from " + std::to_string(std::numeric_limits<Number>::min()) + " to " +
+        std::to_string(std::numeric_limits<Number>::max()) + ": '" + std::string(text) + "'");
   }
 }
 
@@ -294,7 +293,8 @@ Status OptionTable::Apply(const char* const* environment, std::string_view file_
     return InvalidArgument(Place(file_name, e.mark) + ": " + e.msg);
   }
   if (!root.IsNull() && !root.IsMap()) {
-    return InvalidArgument(Place(file_name, root.Mark()) + ": the file must be a list of key: value");
+    return InvalidArgument(Place(file_name, root.Mark()) +
+                           ": the file must be a list of key: value");
   }
   std::map<std::string, int> seen;
   if (root.IsMap()) {

@@ -46,8 +46,8 @@ inline constexpr Bytes GiB(uint64_t n) { return Bytes(n << 30); }
 ///
 ///     OptionTable table;
 ///     table.Group("Network");
-///     table.Add("aws-port", &options.aws_port, "Port of the AWS-compatible endpoint (0: any free)");
-///     CLI::App app; table.AddFlags(app); app.parse(argc, argv);
+///     table.Add("aws-port", &options.aws_port, "Port of the AWS-compatible endpoint (0: any
+///     free)"); CLI::App app; table.AddFlags(app); app.parse(argc, argv);
 ///     RETURN_IF_ERROR(table.Load(environ));
 class OptionTable {
  public:
@@ -59,8 +59,8 @@ class OptionTable {
   /// Options added from here on are shown under this title by --help.
   void Group(std::string title);
 
-  // Types: a switch (--flag, --flag=false), numbers with their type's range, text, durations, sizes,
-  // lists (repeat the flag, or separate by commas; a sequence in the file).
+  // Types: a switch (--flag, --flag=false), numbers with their type's range, text, durations,
+  // sizes, lists (repeat the flag, or separate by commas; a sequence in the file).
   void Add(std::string name, bool* target, std::string help);
   void Add(std::string name, int* target, std::string help);
   void Add(std::string name, uint16_t* target, std::string help);
@@ -86,8 +86,8 @@ class OptionTable {
   /// Adds every option, and --config FILE, to the command. The table must outlive the app's parse.
   void AddFlags(CLI::App& app);
 
-  /// After the flags were parsed: reads the environment ("NAME=value" strings, ended by nullptr) and
-  /// the file (--config or ONGGI_CONFIG; none otherwise), and stores every value in its target.
+  /// After the flags were parsed: reads the environment ("NAME=value" strings, ended by nullptr)
+  /// and the file (--config or ONGGI_CONFIG; none otherwise), and stores every value in its target.
   Status Load(const char* const* environment);
 
   /// Like Load, with the file's text given (tests, and reloads). `file_name` is for messages.

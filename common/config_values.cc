@@ -36,8 +36,8 @@ bool Equal(std::string_view a, std::string_view b) {
 
 /// Takes a number without a sign from the front; nothing when there is none.
 bool TakeNumber(std::string_view* text, double* number) {
-  if (text->empty() || !(std::isdigit(static_cast<unsigned char>(text->front())) != 0 ||
-                         text->front() == '.')) {
+  if (text->empty() ||
+      !(std::isdigit(static_cast<unsigned char>(text->front())) != 0 || text->front() == '.')) {
     return false;
   }
   const char* begin = text->data();
@@ -61,8 +61,8 @@ std::string_view TakeUnit(std::string_view* text) {
 }  // namespace
 
 Result<std::chrono::nanoseconds> ParseDuration(std::string_view text) {
-  const Status bad = InvalidArgument("not a duration such as 250ms, 5s or 1h30m: '" +
-                                     std::string(text) + "'");
+  const Status bad =
+      InvalidArgument("not a duration such as 250ms, 5s or 1h30m: '" + std::string(text) + "'");
   if (text == "0") return std::chrono::nanoseconds(0);
   double total = 0;
   std::string_view rest = text;
@@ -104,9 +104,19 @@ Result<uint64_t> ParseByteSize(std::string_view text) {
   std::string_view rest = text;
   if (!TakeNumber(&rest, &number)) return bad;
   while (rest.starts_with(' ')) rest.remove_prefix(1);
-  constexpr std::array<std::pair<std::string_view, int>, 13> kUnits = {
-      {{"", 0}, {"B", 0}, {"K", 10}, {"KB", 10}, {"KiB", 10}, {"M", 20}, {"MB", 20}, {"MiB", 20},
-       {"G", 30}, {"GB", 30}, {"GiB", 30}, {"TB", 40}, {"TiB", 40}}};
+  constexpr std::array<std::pair<std::string_view, int>, 13> kUnits = {{{"", 0},
+                                                                        {"B", 0},
+                                                                        {"K", 10},
+                                                                        {"KB", 10},
+                                                                        {"KiB", 10},
+                                                                        {"M", 20},
+                                                                        {"MB", 20},
+                                                                        {"MiB", 20},
+                                                                        {"G", 30},
+                                                                        {"GB", 30},
+                                                                        {"GiB", 30},
+                                                                        {"TB", 40},
+                                                                        {"TiB", 40}}};
   for (const auto& [name, shift] : kUnits) {
     if (!Equal(rest, name)) continue;
     const double bytes = std::ldexp(number, shift);

@@ -53,8 +53,9 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
 
 #if defined(__x86_64__)
 
-/// x^n mod P in the bit-reflected form that carry-less multiplication of reflected values wants: the
-/// product of two reflected numbers comes out shifted by one bit, which the exponents allow for.
+/// x^n mod P in the bit-reflected form that carry-less multiplication of reflected values wants:
+/// the product of two reflected numbers comes out shifted by one bit, which the exponents allow
+/// for.
 constexpr uint64_t FoldConstant(int exponent) {
   uint32_t remainder = 0x80000000;  // x^0, reflected
   for (int i = 0; i < exponent; ++i) {
@@ -71,8 +72,8 @@ __attribute__((target("pclmul,sse4.1"))) inline __m128i Fold(__m128i lane, __m12
   return _mm_xor_si128(_mm_clmulepi64_si128(lane, by, 0x00), _mm_clmulepi64_si128(lane, by, 0x11));
 }
 
-/// Bytes in multiples of 16, at least 64. Folds four lanes of 128 bits, then one, and leaves the last
-/// 16 bytes to the tables: simpler than Barrett's reduction and as fast for our sizes.
+/// Bytes in multiples of 16, at least 64. Folds four lanes of 128 bits, then one, and leaves the
+/// last 16 bytes to the tables: simpler than Barrett's reduction and as fast for our sizes.
 __attribute__((target("pclmul,sse4.1"))) uint32_t Folded(const char* data, size_t size,
                                                          uint32_t state) {
   // A lane is moved ahead by 512 (four lanes) or 128 bits; its high and low halves by 64 bits more

@@ -32,7 +32,7 @@ struct Target {
     auto made = std::make_shared<spdlog::logger>("onggi", std::move(sink));
     made->set_pattern("%v");
     made->set_level(spdlog::level::trace);
-    made->flush_on(spdlog::level::warn);
+    made->flush_on(spdlog::level::info);
     std::scoped_lock lock(mutex);
     logger = std::move(made);
   }
@@ -161,7 +161,8 @@ void Line::Text(std::string_view key, std::string_view value) {
 
 void Line::Number(std::string_view key, std::string_view digits) {
   // JSON has no infinities.
-  const bool quoted = format_ == Format::kJson && (digits.ends_with("inf") || digits.ends_with("nan"));
+  const bool quoted =
+      format_ == Format::kJson && (digits.ends_with("inf") || digits.ends_with("nan"));
   if (quoted) return Text(key, digits);
   if (format_ == Format::kJson) {
     buffer_.append(std::string_view(",\""));

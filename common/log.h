@@ -75,9 +75,13 @@ void AddValue(Line& line, std::string_view key, const T& value) {
     line.Text(key, std::string_view(value));
   } else if constexpr (requires { value.ToString(); }) {
     line.Text(key, value.ToString());
-  } else if constexpr (requires { value.count(); typename T::period; }) {
+  } else if constexpr (requires {
+                         value.count();
+                         typename T::period;
+                       }) {
     // Durations in milliseconds: the key's name should end in _ms.
-    line.Number(key, fmt::format("{:.3f}", std::chrono::duration<double, std::milli>(value).count()));
+    line.Number(key,
+                fmt::format("{:.3f}", std::chrono::duration<double, std::milli>(value).count()));
   } else {
     line.Text(key, fmt::format("{}", value));
   }
@@ -121,8 +125,8 @@ void Error(std::string_view message, const Pairs&... pairs) {
   Write(Level::kError, message, pairs...);
 }
 
-/// Lets one event through per interval and counts the rest. Thread-safe; made static at the place of
-/// the warning:
+/// Lets one event through per interval and counts the rest. Thread-safe; made static at the place
+/// of the warning:
 ///
 ///     static log::RateLimit limit(std::chrono::seconds(10));
 ///     if (auto seen = limit.Allow()) log::Warn("accept failed", "times", seen, "error", text);

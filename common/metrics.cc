@@ -35,8 +35,8 @@ Histogram::Histogram(std::span<const uint64_t> bounds, double scale)
 
 void Histogram::Observe(uint64_t value) {
   const auto end = bounds_.begin() + static_cast<ptrdiff_t>(bound_count_);
-  const auto bucket = static_cast<size_t>(std::lower_bound(bounds_.begin(), end, value) -
-                                          bounds_.begin());
+  const auto bucket =
+      static_cast<size_t>(std::lower_bound(bounds_.begin(), end, value) - bounds_.begin());
   Cell& cell = cells_[ThisShard()];
   cell.sum.fetch_add(value, std::memory_order_relaxed);
   cell.buckets[bucket].fetch_add(1, std::memory_order_relaxed);
@@ -75,21 +75,21 @@ Histogram::Snapshot Histogram::Collect() const {
 
 std::span<const uint64_t> LatencyBounds() {
   static constexpr std::array<uint64_t, 21> kBounds = {
-      10'000,        25'000,        50'000,         100'000,        200'000,        300'000,
-      500'000,       750'000,       1'000'000,      2'000'000,      3'000'000,      5'000'000,
-      10'000'000,    25'000'000,    50'000'000,     100'000'000,    250'000'000,    1'000'000'000,
+      10'000,        25'000,         50'000,        100'000,     200'000,     300'000,
+      500'000,       750'000,        1'000'000,     2'000'000,   3'000'000,   5'000'000,
+      10'000'000,    25'000'000,     50'000'000,    100'000'000, 250'000'000, 1'000'000'000,
       2'500'000'000, 10'000'000'000, 30'000'000'000};
   return kBounds;
 }
 
 std::span<const uint64_t> SizeBounds() {
-  static constexpr std::array<uint64_t, 10> kBounds = {64,      256,     1024,    4096,     16384,
-                                                       65536,   262144,  1048576, 4194304,  16777216};
+  static constexpr std::array<uint64_t, 10> kBounds = {64,    256,    1024,    4096,    16384,
+                                                       65536, 262144, 1048576, 4194304, 16777216};
   return kBounds;
 }
 
 std::span<const uint64_t> CountBounds() {
-  static constexpr std::array<uint64_t, 13> kBounds = {1,  2,   4,   8,    16,   32,  64,
+  static constexpr std::array<uint64_t, 13> kBounds = {1,   2,   4,   8,    16,   32,  64,
                                                        128, 256, 512, 1024, 2048, 4096};
   return kBounds;
 }
@@ -263,16 +263,15 @@ void AddProcessMetrics(Registry& registry) {
     getrlimit(RLIMIT_NOFILE, &limit);
     return static_cast<double>(limit.rlim_cur);
   });
-  registry.AddCounterCallback("process_cpu_seconds_total",
-                              "Total user and system CPU time spent in seconds.", {}, [] {
-                                rusage usage{};
-                                getrusage(RUSAGE_SELF, &usage);
-                                const auto seconds = [](const timeval& t) {
-                                  return static_cast<double>(t.tv_sec) +
-                                         static_cast<double>(t.tv_usec) * 1e-6;
-                                };
-                                return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-                              });
+  registry.AddCounterCallback(
+      "process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", {}, [] {
+        rusage usage{};
+        getrusage(RUSAGE_SELF, &usage);
+        const auto seconds = [](const timeval& t) {
+          return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+        };
+        return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+      });
   registry.AddGaugeCallback("process_start_time_seconds",
                             "Start time of the process since unix epoch in seconds.", {},
                             [start = StartTime()] { return start; });

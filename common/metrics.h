@@ -29,9 +29,7 @@ using Labels = std::vector<std::pair<std::string, std::string>>;
 /// A sum that only grows. Thread-safe; Add costs a few nanoseconds.
 class Counter {
  public:
-  void Add(uint64_t n = 1) {
-    cells_[ThisShard()].value.fetch_add(n, std::memory_order_relaxed);
-  }
+  void Add(uint64_t n = 1) { cells_[ThisShard()].value.fetch_add(n, std::memory_order_relaxed); }
   uint64_t Value() const;
 
  private:
@@ -111,14 +109,15 @@ class Registry : public prometheus::Collectable {
   Histogram& AddHistogram(std::string name, std::string help, std::span<const uint64_t> bounds,
                           Labels labels = {});
 
-  /// A value that is asked for at collection. `read` is called with the registry's lock held, on the
-  /// thread that collects: cheap, and it must not call the registry.
+  /// A value that is asked for at collection. `read` is called with the registry's lock held, on
+  /// the thread that collects: cheap, and it must not call the registry.
   void AddGaugeCallback(std::string name, std::string help, Labels labels,
                         std::function<double()> read);
   void AddCounterCallback(std::string name, std::string help, Labels labels,
                           std::function<double()> read);
 
-  /// Removes the metrics whose labels include all of `labels` (not empty). References to them dangle.
+  /// Removes the metrics whose labels include all of `labels` (not empty). References to them
+  /// dangle.
   void Remove(const Labels& labels);
 
   std::vector<prometheus::MetricFamily> Collect() const override;

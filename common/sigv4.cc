@@ -35,9 +35,9 @@ std::string Hex(const Digest& digest) {
 Digest Hmac(std::string_view key, std::string_view data) {
   Digest digest;
   unsigned int length = digest.size();
-  const unsigned char* done =
-      HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
-           reinterpret_cast<const unsigned char*>(data.data()), data.size(), digest.data(), &length);
+  const unsigned char* done = HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
+                                   reinterpret_cast<const unsigned char*>(data.data()), data.size(),
+                                   digest.data(), &length);
   CHECK(done != nullptr && length == digest.size());
   return digest;
 }
@@ -131,9 +131,8 @@ std::string CanonicalQuery(std::string_view query, bool without_signature) {
     const size_t equals = pair.find('=');
     const std::string name = PercentDecode(pair.substr(0, equals));
     if (without_signature && name == "X-Amz-Signature") continue;
-    const std::string value = equals == std::string_view::npos
-                                  ? std::string()
-                                  : PercentDecode(pair.substr(equals + 1));
+    const std::string value =
+        equals == std::string_view::npos ? std::string() : PercentDecode(pair.substr(equals + 1));
     pairs.emplace_back(UriEncode(name), UriEncode(value));
   }
   std::sort(pairs.begin(), pairs.end());
@@ -202,8 +201,8 @@ AuthResult CheckTime(const Authorization& authorization, WallTime signed_at, con
   if (signed_at > skew.now + skew.allowed) {
     return Fail(AuthError::kInvalidSignature,
                 "Signature not yet current: " + authorization.amz_date + " is still later than " +
-                    FormatAmzDate(skew.now + skew.allowed) + " (" + FormatAmzDate(skew.now) + " + " +
-                    Window(skew.allowed) + ")");
+                    FormatAmzDate(skew.now + skew.allowed) + " (" + FormatAmzDate(skew.now) +
+                    " + " + Window(skew.allowed) + ")");
   }
   return {};
 }
@@ -232,10 +231,11 @@ AuthResult ReadHeader(const RequestView& request, std::string_view header, RawAu
     if (item.empty()) continue;
     const size_t equals = item.find('=');
     if (equals == std::string_view::npos) {
-      return Fail(AuthError::kIncompleteSignature,
-                  "'" + std::string(item) +
-                      "' not a valid key=value pair (missing equal-sign) in Authorization header: '" +
-                      std::string(header) + "'.");
+      return Fail(
+          AuthError::kIncompleteSignature,
+          "'" + std::string(item) +
+              "' not a valid key=value pair (missing equal-sign) in Authorization header: '" +
+              std::string(header) + "'.");
     }
     const std::string_view key = item.substr(0, equals);
     const std::string value(item.substr(equals + 1));
@@ -314,9 +314,9 @@ AuthResult Parse(const RequestView& request, const std::optional<Skew>& skew, Au
     const char* end = raw.expires.data() + raw.expires.size();
     const auto [at, error] = std::from_chars(raw.expires.data(), end, seconds);
     if (error != std::errc() || at != end || seconds < 1 || seconds > 7 * 86400) {
-      return Fail(AuthError::kIncompleteSignature,
-                  "X-Amz-Expires must be a number of seconds from 1 to 604800, not '" + raw.expires +
-                      "'");
+      return Fail(
+          AuthError::kIncompleteSignature,
+          "X-Amz-Expires must be a number of seconds from 1 to 604800, not '" + raw.expires + "'");
     }
     out->expires = std::chrono::seconds(seconds);
   }
@@ -504,9 +504,10 @@ AuthResult Verifier::Verify(const RequestView& request, Authorization* out) {
   }
   const std::string day = authorization.amz_date.substr(0, 8);
   if (scope.date != day) {
-    message += "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date "
-               "from HTTP: '" +
-               scope.date + "' != '" + day + "', from '" + authorization.amz_date + "'.";
+    message +=
+        "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date "
+        "from HTTP: '" +
+        scope.date + "' != '" + day + "', from '" + authorization.amz_date + "'.";
   }
   if (!message.empty()) return Fail(AuthError::kInvalidSignature, std::move(message));
 
@@ -548,9 +549,8 @@ std::string AuthorizationHeader(const RequestView& request, const CredentialScop
   std::string joined;
   for (const std::string& name : names) joined.append(joined.empty() ? "" : ";").append(name);
   const bool is_unsigned = FindHeader(request, "x-amz-content-sha256") == kUnsignedPayload;
-  const std::string canonical =
-      CanonicalRequest(request, names,
-                       is_unsigned ? std::string(kUnsignedPayload) : Sha256Hex(request.body), false);
+  const std::string canonical = CanonicalRequest(
+      request, names, is_unsigned ? std::string(kUnsignedPayload) : Sha256Hex(request.body), false);
   std::string out(kAlgorithm);
   out.append(" Credential=").append(scope.access_key).append("/").append(ScopeText(scope));
   out.append(", SignedHeaders=").append(joined).append(", Signature=");

@@ -42,10 +42,10 @@ struct CredentialScope {
 /// What a request says about who signed it. Not verified.
 struct Authorization {
   CredentialScope scope;
-  std::vector<std::string> signed_headers;  ///< lower case, in the order given
-  std::string signature;                    ///< 64 hex digits, as given
-  std::string amz_date;                     ///< "20130524T000000Z"
-  std::string security_token;               ///< X-Amz-Security-Token; empty when absent
+  std::vector<std::string> signed_headers;      ///< lower case, in the order given
+  std::string signature;                        ///< 64 hex digits, as given
+  std::string amz_date;                         ///< "20130524T000000Z"
+  std::string security_token;                   ///< X-Amz-Security-Token; empty when absent
   std::optional<std::chrono::seconds> expires;  ///< presigned form only
   bool presigned = false;
 };

@@ -8,7 +8,8 @@ namespace onggi {
 /// True when the two are equal but for the case of ASCII letters.
 bool EqualsIgnoreCase(std::string_view a, std::string_view b);
 
-/// "%41+b" -> "A+b" ('+' stays unless `plus_is_space`). A '%' without two hex digits stays as it is.
+/// "%41+b" -> "A+b" ('+' stays unless `plus_is_space`). A '%' without two hex digits stays as it
+/// is.
 std::string PercentDecode(std::string_view text, bool plus_is_space = false);
 
 }  // namespace onggi

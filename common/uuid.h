@@ -5,8 +5,8 @@
 
 namespace onggi {
 
-/// 64 bits from a generator per thread (xoshiro256**, seeded by the operating system). Fast, safe on
-/// any thread, not for secrets.
+/// 64 bits from a generator per thread (xoshiro256**, seeded by the operating system). Fast, safe
+/// on any thread, not for secrets.
 uint64_t FastRandom();
 
 /// Length of a request id.

@@ -10,8 +10,8 @@
 
 namespace onggi::http {
 
-/// Serves the admin port: GET /metrics (Prometheus text), /healthz (200 while the process lives) and
-/// /readyz (200 when ready, otherwise 503 with the reason); further paths may be added.
+/// Serves the admin port: GET /metrics (Prometheus text), /healthz (200 while the process lives)
+/// and /readyz (200 when ready, otherwise 503 with the reason); further paths may be added.
 ///
 /// Add pages before the server starts. Not thread-safe until then, afterwards read-only.
 class AdminHandler final : public Handler {

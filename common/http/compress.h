@@ -18,8 +18,8 @@ Encoding ParseContentEncoding(std::string_view value);
 bool AcceptsGzip(std::string_view accept_encoding);
 
 /// Decodes `input`, whole, into `*output` (replaced). Gzip may have several members; "deflate" is
-/// read in its zlib and its raw form. InvalidArgument when the data is damaged, cut off or followed by
-/// rubbish; ResourceExhausted when the output would pass `max_output` bytes (nothing beyond is
+/// read in its zlib and its raw form. InvalidArgument when the data is damaged, cut off or followed
+/// by rubbish; ResourceExhausted when the output would pass `max_output` bytes (nothing beyond is
 /// decoded). The output has 64 readable bytes behind its end (capacity), zeroed.
 Status Decompress(Encoding encoding, std::string_view input, size_t max_output,
                   std::string* output);

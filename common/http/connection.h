@@ -1,9 +1,9 @@
 #pragma once
 
+#include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <atomic>
 #include <cstdint>
 #include <ctime>
 #include <exception>
@@ -32,7 +32,7 @@ struct ServerMetrics {
   metrics::Counter* idle_timeouts = nullptr;
   metrics::Counter* read_timeouts = nullptr;
   metrics::Counter* write_timeouts = nullptr;
-  metrics::Counter* errors = nullptr;   ///< requests the server itself refused
+  metrics::Counter* errors = nullptr;    ///< requests the server itself refused
   metrics::Counter* vanished = nullptr;  ///< clients that went away before their answer
 };
 
@@ -46,9 +46,9 @@ struct ServerShared {
   Handler& handler;
   const ServerOptions options;
   ServerMetrics metrics;
-  std::atomic<uint64_t> buffered{0};      ///< bytes of request buffers beyond the free part of each
+  std::atomic<uint64_t> buffered{0};  ///< bytes of request buffers beyond the free part of each
   std::atomic<size_t> connections{0};
-  std::function<void()> on_empty;         ///< a connection ended; called on its io thread
+  std::function<void()> on_empty;  ///< a connection ended; called on its io thread
 };
 
 /// What a connection needs while it has a request in hand. Idle connections have none, so that ten
@@ -57,11 +57,11 @@ struct Exchange {
   Exchange(size_t max_header, size_t max_body) : reader(max_header, max_body) {}
   RequestReader reader;
   Response response;
-  std::string out;          ///< heads and small bodies not yet sent
+  std::string out;  ///< heads and small bodies not yet sent
   size_t out_sent = 0;
   bool body_pending = false;  ///< response.body is to be sent behind `out`
   size_t body_sent = 0;
-  uint64_t charged = 0;     ///< of ServerShared::buffered
+  uint64_t charged = 0;  ///< of ServerShared::buffered
 };
 
 class Connection;
@@ -126,8 +126,9 @@ class Worker {
   std::string common_headers_;
 };
 
-/// One client. A state machine with exactly one thing outstanding at any time: a wait for the socket
-/// to be readable or writable, or a handler; whoever completes it goes on or deletes the connection.
+/// One client. A state machine with exactly one thing outstanding at any time: a wait for the
+/// socket to be readable or writable, or a handler; whoever completes it goes on or deletes the
+/// connection.
 class Connection {
  public:
   using Socket = boost::asio::basic_stream_socket<boost::asio::ip::tcp,

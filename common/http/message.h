@@ -45,8 +45,8 @@ class Request {
 
   std::span<const Header> headers;
 
-  /// The whole body, as sent (Content-Encoding is not undone). kBodyPadding bytes behind its end are
-  /// readable.
+  /// The whole body, as sent (Content-Encoding is not undone). kBodyPadding bytes behind its end
+  /// are readable.
   std::string_view body;
   /// body.data() is writable: parsers that work in place may change the bytes of the body.
   char* mutable_body = nullptr;
@@ -68,7 +68,8 @@ class Request {
   std::string_view Get(std::string_view name) const { return Find(name).value_or(""); }
 };
 
-/// The answer under construction. Reused from request to request; the handler changes what it needs.
+/// The answer under construction. Reused from request to request; the handler changes what it
+/// needs.
 class Response {
  public:
   int status = 200;

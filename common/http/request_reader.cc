@@ -38,7 +38,7 @@ void SplitTarget(Request& request) {
   std::string_view path = request.target;
   if (!path.empty() && path[0] != '/') {
     const size_t scheme = path.find("://");
-    if (scheme != std::string_view::npos && scheme <= 5) {
+    if (scheme <= 5) {  // npos is not
       const size_t slash = path.find_first_of("/?", scheme + 3);
       path = slash == std::string_view::npos ? std::string_view("/") : path.substr(slash);
     }
@@ -91,7 +91,8 @@ void RequestReader::Parser::on_field_impl(beast::field name, sv name_text, sv va
   std::string_view text = View(value);
   const char* begin = reader_.in_.data();
   const std::less<const char*> less;
-  if (!text.empty() && (less(text.data(), begin) || !less(text.data(), begin + reader_.in_.size()))) {
+  if (!text.empty() &&
+      (less(text.data(), begin) || !less(text.data(), begin + reader_.in_.size()))) {
     // A folded header: Beast joined its lines in memory of its own. folded_ never moves: it was
     // given room for the whole header.
     const size_t at = reader_.folded_.size();
@@ -260,8 +261,8 @@ RequestReader::Step RequestReader::AdvanceChunked() {
   while (!parser_->is_done()) {
     if (raw_ == in_.size()) break;
     boost::beast::error_code ec;
-    const size_t used = parser_->put(
-        boost::asio::const_buffer(in_.data() + raw_, in_.size() - raw_), ec);
+    const size_t used =
+        parser_->put(boost::asio::const_buffer(in_.data() + raw_, in_.size() - raw_), ec);
     raw_ += used;
     if (ec == beast::error::need_more) break;
     if (ec == beast::error::body_limit) return Fail(ServerError::kBodyTooLarge);

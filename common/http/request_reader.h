@@ -43,7 +43,8 @@ class PaddedBuffer {
 };
 
 /// Takes requests out of a stream of bytes, one at a time, without copying: the views of request()
-/// point into the buffer that the bytes were read into (a chunked body is gathered in a second one).
+/// point into the buffer that the bytes were read into (a chunked body is gathered in a second
+/// one).
 ///
 /// No sockets here, so that tests and the fuzzer can feed it. One owner, one thread.
 ///
@@ -93,7 +94,6 @@ class RequestReader {
   static constexpr size_t kInitialBytes = 16 << 10;
 
  private:
-
   Step Fail(ServerError error);
   Step AdvanceHeader();
   Step AdvanceChunked();

@@ -36,14 +36,14 @@ void ServerMetrics::Register(metrics::Registry& registry, const std::string& end
     all.emplace_back(key, value);
     return all;
   };
-  accepted = &registry.AddCounter("onggi_http_connections_accepted_total",
-                                  "Connections accepted.", labels);
+  accepted = &registry.AddCounter("onggi_http_connections_accepted_total", "Connections accepted.",
+                                  labels);
   refused = &registry.AddCounter("onggi_http_connections_refused_total",
                                  "Connections refused at the limit on connections.", labels);
   accept_errors = &registry.AddCounter("onggi_http_accept_errors_total",
                                        "Failed accept calls, such as for want of files.", labels);
-  requests = &registry.AddCounter("onggi_http_requests_total", "Requests given to a handler.",
-                                  labels);
+  requests =
+      &registry.AddCounter("onggi_http_requests_total", "Requests given to a handler.", labels);
   bytes_in = &registry.AddCounter("onggi_http_received_bytes_total", "Bytes received.", labels);
   bytes_out = &registry.AddCounter("onggi_http_sent_bytes_total", "Bytes sent.", labels);
   const std::string timeouts = "onggi_http_timeouts_total";
@@ -70,8 +70,8 @@ class Server::Impl {
       shared_.metrics.Register(*registry, shared_.options.name);
       const metrics::Labels labels = {{"endpoint", shared_.options.name}};
       open_gauge_ = &registry->AddGauge("onggi_http_connections", "Open connections.", labels);
-      buffered_gauge_ = &registry->AddGauge(
-          "onggi_http_buffered_bytes", "Bytes of request buffers beyond 64 KB each.", labels);
+      buffered_gauge_ = &registry->AddGauge("onggi_http_buffered_bytes",
+                                            "Bytes of request buffers beyond 64 KB each.", labels);
     }
     shared_.on_empty = [this] { OnConnectionEnded(); };
     for (size_t i = 0; i < pool.size(); ++i) {
@@ -192,8 +192,8 @@ class Server::Impl {
     Add(shared_.metrics.accept_errors);
     if (const uint64_t times = accept_warning_.Allow()) {
       log::Warn("cannot accept connections; trying again", "error",
-                error_code(error_number, boost::system::system_category()).message(), "times", times,
-                "connections", connections());
+                error_code(error_number, boost::system::system_category()).message(), "times",
+                times, "connections", connections());
     }
     retry_.expires_after(std::chrono::milliseconds(50));
     retry_.async_wait([this](const error_code& ec) {

@@ -21,12 +21,12 @@ namespace onggi::http {
 
 /// Why the server itself must answer. The API layer words the answer (Handler::HandleError).
 enum class ServerError : uint8_t {
-  kMalformedRequest,    ///< not HTTP/1.x as RFC 9112 defines it; default answer 400
-  kHeaderTooLarge,      ///< more than ServerOptions::max_header; 431
-  kBodyTooLarge,        ///< more than ServerOptions::max_body; 413
-  kUnsupportedEncoding, ///< a Transfer-Encoding other than chunked; 501
-  kRequestTimeout,      ///< header or body did not arrive in time; 408
-  kOverloaded,          ///< body buffers of all connections reached their bound; 503
+  kMalformedRequest,     ///< not HTTP/1.x as RFC 9112 defines it; default answer 400
+  kHeaderTooLarge,       ///< more than ServerOptions::max_header; 431
+  kBodyTooLarge,         ///< more than ServerOptions::max_body; 413
+  kUnsupportedEncoding,  ///< a Transfer-Encoding other than chunked; 501
+  kRequestTimeout,       ///< header or body did not arrive in time; 408
+  kOverloaded,           ///< body buffers of all connections reached their bound; 503
 };
 
 /// What answers requests.
@@ -46,8 +46,8 @@ class Handler {
   }
 
   /// Runs on the connection's executor; the answer is sent when it ends. The connection reads
-  /// nothing meanwhile, so at most one runs per connection. It is not cancelled when the client goes
-  /// away: a write that was begun is finished.
+  /// nothing meanwhile, so at most one runs per connection. It is not cancelled when the client
+  /// goes away: a write that was begun is finished.
   virtual boost::asio::awaitable<void> Handle(Request& request, Response& response) = 0;
 
   /// Words the answer to a request that the server must refuse; `response.status` holds the default
@@ -71,15 +71,17 @@ struct ServerOptions {
   /// less `reserved_files`.
   size_t max_connections = 0;
   size_t reserved_files = 512;
-  std::chrono::milliseconds idle_timeout{60'000};    ///< between requests
-  std::chrono::milliseconds header_timeout{10'000};  ///< from a request's first byte to its header's end
+  std::chrono::milliseconds idle_timeout{60'000};  ///< between requests
+  std::chrono::milliseconds header_timeout{
+      10'000};  ///< from a request's first byte to its header's end
   /// For the body: this long, plus the time its bytes take at `min_body_rate`.
   std::chrono::milliseconds body_timeout{15'000};
-  Bytes min_body_rate = KiB(16);                     ///< bytes a second
-  std::chrono::milliseconds write_timeout{30'000};   ///< without any progress of the client's reading
-  std::chrono::milliseconds linger_timeout{2'000};   ///< for a refused client to read the answer
-  std::chrono::milliseconds tick{100};               ///< how coarsely timeouts are noticed
-  std::string server_header = "Server";              ///< value of the Server header; empty: none
+  Bytes min_body_rate = KiB(16);  ///< bytes a second
+  std::chrono::milliseconds write_timeout{
+      30'000};  ///< without any progress of the client's reading
+  std::chrono::milliseconds linger_timeout{2'000};  ///< for a refused client to read the answer
+  std::chrono::milliseconds tick{100};              ///< how coarsely timeouts are noticed
+  std::string server_header = "Server";             ///< value of the Server header; empty: none
   /// Prefix of metric names is onggi_http_, with the label endpoint=<name>.
   std::string name = "aws";
 };

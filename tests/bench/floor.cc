@@ -3,9 +3,9 @@
 //
 //   onggi_floor [--port N] [--threads N] [--answer-bytes N] [--durable FILE]
 //
-// With --durable each body is appended to FILE, and its answer waits for an fdatasync that covers it:
-// one sync at a time, each taking every body that arrived during the one before.
-// Prints "listening on PORT" and runs until it is killed.
+// With --durable each body is appended to FILE, and its answer waits for an fdatasync that covers
+// it: one sync at a time, each taking every body that arrived during the one before. Prints
+// "listening on PORT" and runs until it is killed.
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -84,9 +84,9 @@ class DurableFile {
   const int fd_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::string bytes_;                            // guarded by mutex_
-  std::vector<std::function<void()>> waiting_;   // guarded by mutex_
-  bool stopping_ = false;                        // guarded by mutex_
+  std::string bytes_;                           // guarded by mutex_
+  std::vector<std::function<void()>> waiting_;  // guarded by mutex_
+  bool stopping_ = false;                       // guarded by mutex_
   std::thread thread_;
 };
 

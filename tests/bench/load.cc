@@ -1,14 +1,15 @@
-// A closed-loop HTTP load generator: each connection sends a request, waits for the whole answer and
-// sends the next. One thread with epoll for any number of connections: the client must cost less than
-// the server that it measures.
+// A closed-loop HTTP load generator: each connection sends a request, waits for the whole answer
+// and sends the next. One thread with epoll for any number of connections: the client must cost
+// less than the server that it measures.
 //
-//   onggi_load --port 8000 --connections 32 --duration 10 --warmup 2 --target DynamoDB_20120810.GetItem
+//   onggi_load --port 8000 --connections 32 --duration 10 --warmup 2 --target
+//   DynamoDB_20120810.GetItem
 //              --body '{"TableName":"t","Key":{"k":{"S":"key{K}"}}}' [--keys 100000] [--expect 200]
 //
 // {K} in the body becomes a random number below --keys, written with as many digits as --keys - 1
 // has, so that requests keep their length; {N} becomes a number that never repeats, 12 digits long.
-// Several --body options are sent in turn. Prints one line of JSON: requests a second and latency in
-// microseconds, of the time behind the warm-up.
+// Several --body options are sent in turn. Prints one line of JSON: requests a second and latency
+// in microseconds, of the time behind the warm-up.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -158,9 +159,9 @@ struct Client {
   std::string out;
   size_t out_sent = 0;
   std::string in;
-  size_t in_used = 0;        ///< bytes of `in` before the current answer
+  size_t in_used = 0;  ///< bytes of `in` before the current answer
   size_t scanned = 0;
-  size_t answer_bytes = 0;   ///< head and body, once the head is known
+  size_t answer_bytes = 0;    ///< head and body, once the head is known
   std::vector<Time> sent_at;  ///< of requests without an answer, oldest first
   size_t next_body = 0;
   bool wants_write = false;
@@ -395,7 +396,8 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   if (!settings.body_file.empty()) settings.bodies.push_back(ReadFile(settings.body_file));
   if (settings.bodies.empty()) settings.bodies.emplace_back();
-  settings.threads = std::clamp<size_t>(settings.threads, 1, std::max<size_t>(settings.connections, 1));
+  settings.threads =
+      std::clamp<size_t>(settings.threads, 1, std::max<size_t>(settings.connections, 1));
   CHECK(settings.keys > 0 && settings.pipeline > 0);
 
   onggi::RaiseOpenFileLimit();

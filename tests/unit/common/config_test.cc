@@ -14,26 +14,38 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 TEST(Durations, AreRead) {
-  const std::pair<std::string_view, int64_t> cases[] = {
-      {"0", 0},          {"5s", 5'000'000'000},         {"250ms", 250'000'000},
-      {"10us", 10'000},  {"1m30s", 90'000'000'000},     {"2h", 7'200'000'000'000},
-      {"1.5s", 1'500'000'000}, {"1d", 86'400'000'000'000}, {"7ns", 7}};
+  const std::pair<std::string_view, int64_t> cases[] = {{"0", 0},
+                                                        {"5s", 5'000'000'000},
+                                                        {"250ms", 250'000'000},
+                                                        {"10us", 10'000},
+                                                        {"1m30s", 90'000'000'000},
+                                                        {"2h", 7'200'000'000'000},
+                                                        {"1.5s", 1'500'000'000},
+                                                        {"1d", 86'400'000'000'000},
+                                                        {"7ns", 7}};
   for (const auto& [text, ns] : cases) {
     const auto parsed = ParseDuration(text);
     ASSERT_TRUE(parsed.ok()) << text;
     EXPECT_EQ(parsed.value().count(), ns) << text;
     EXPECT_EQ(ParseDuration(FormatDuration(parsed.value())).value().count(), ns) << text;
   }
-  for (const std::string_view bad : {"", "5", "s", "-5s", "5 s", "5x", "5ss", "1e3s", "99999999d"}) {
+  for (const std::string_view bad :
+       {"", "5", "s", "-5s", "5 s", "5x", "5ss", "1e3s", "99999999d"}) {
     EXPECT_FALSE(ParseDuration(bad).ok()) << bad;
   }
 }
 
 TEST(ByteSizes, AreRead) {
-  const std::pair<std::string_view, uint64_t> cases[] = {
-      {"0", 0},          {"4096", 4096},        {"64KB", 64 << 10},  {"64KiB", 64 << 10},
-      {"512MB", 512 << 20}, {"512mb", 512 << 20}, {"1GB", 1 << 30},  {"1.5G", 3ULL << 29},
-      {"2TB", 2ULL << 40}, {"10 MB", 10 << 20}};
+  const std::pair<std::string_view, uint64_t> cases[] = {{"0", 0},
+                                                         {"4096", 4096},
+                                                         {"64KB", 64 << 10},
+                                                         {"64KiB", 64 << 10},
+                                                         {"512MB", 512 << 20},
+                                                         {"512mb", 512 << 20},
+                                                         {"1GB", 1 << 30},
+                                                         {"1.5G", 3ULL << 29},
+                                                         {"2TB", 2ULL << 40},
+                                                         {"10 MB", 10 << 20}};
   for (const auto& [text, bytes] : cases) {
     const auto parsed = ParseByteSize(text);
     ASSERT_TRUE(parsed.ok()) << text;
@@ -157,9 +169,8 @@ TEST_F(Options, RefuseWhatTheyDoNotKnow) {
 }
 
 TEST_F(Options, RunChecksOverAll) {
-  table_.AddCheck([this] {
-    return port_ == 8000 ? Status::Ok() : InvalidArgument("only 8000 will do");
-  });
+  table_.AddCheck(
+      [this] { return port_ == 8000 ? Status::Ok() : InvalidArgument("only 8000 will do"); });
   EXPECT_TRUE(Load({}).ok());
   ExpectError(Load({"--aws-port=1"}), "only 8000 will do");
 }

@@ -111,8 +111,8 @@ TEST_F(Sigv4, AgreesWithBotocoreForADynamoDbRequest) {
               kMismatch);
   ExpectError(View("PUT", "/", "", headers, R"({"TableName":"t"})"), AuthError::kInvalidSignature,
               kMismatch);
-  ExpectError(View("POST", "/x", "", headers, R"({"TableName":"t"})"),
-              AuthError::kInvalidSignature, kMismatch);
+  ExpectError(View("POST", "/x", "", headers, R"({"TableName":"t"})"), AuthError::kInvalidSignature,
+              kMismatch);
 }
 
 TEST_F(Sigv4, AgreesWithBotocoreForEncodedPathsAndQueries) {
@@ -148,7 +148,10 @@ TEST_F(Sigv4, AgreesWithBotocoreForBinaryBodies) {
        "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, "
        "SignedHeaders=content-type;host;x-amz-date, "
        "Signature=fccb04293e1e0baab28c87a6157dc9f8e956501fbc46f985f754b837503d7b13"}};
-  ExpectOk(View("PUT", "/plain~path_-.", "", headers, std::string_view("\x00\x01" "binary\xff", 9)));
+  ExpectOk(View("PUT", "/plain~path_-.", "", headers,
+                std::string_view("\x00\x01"
+                                 "binary\xff",
+                                 9)));
 }
 
 TEST_F(Sigv4, AgreesWithBotocoreForPresignedRequests) {
@@ -215,13 +218,15 @@ TEST_F(Signed, NamesMissingParts) {
               "'Signature' parameter. Authorization header requires 'SignedHeaders' parameter. "
               "Authorization=AWS4-HMAC-SHA256");
   headers_ = {{"host", "h"}};
-  ExpectError(With("AWS4-HMAC-SHA256 Credential=a, SignedHeaders=host, Signature=b"),
-              AuthError::kIncompleteSignature,
-              "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. "
-              "Authorization=AWS4-HMAC-SHA256 Credential=a, SignedHeaders=host, Signature=b");
-  ExpectError(With("AWS4-HMAC-SHA256 Credential"), AuthError::kIncompleteSignature,
-              "'Credential' not a valid key=value pair (missing equal-sign) in Authorization header: "
-              "'AWS4-HMAC-SHA256 Credential'.");
+  ExpectError(
+      With("AWS4-HMAC-SHA256 Credential=a, SignedHeaders=host, Signature=b"),
+      AuthError::kIncompleteSignature,
+      "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. "
+      "Authorization=AWS4-HMAC-SHA256 Credential=a, SignedHeaders=host, Signature=b");
+  ExpectError(
+      With("AWS4-HMAC-SHA256 Credential"), AuthError::kIncompleteSignature,
+      "'Credential' not a valid key=value pair (missing equal-sign) in Authorization header: "
+      "'AWS4-HMAC-SHA256 Credential'.");
   ExpectError(View("GET", "/", "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=1", headers_),
               AuthError::kIncompleteSignature,
               "AWS query-string parameters must include 'X-Amz-Credential'. AWS query-string "
@@ -262,13 +267,14 @@ TEST_F(Signed, ChecksTheScope) {
   VerifyOptions options;
   options.region = "eu-west-1";
   options.service = "dynamodb";
-  ExpectError(With(Replaced("20150830/us-east-1/dynamodb", "20150829/us-east-1/lambda")),
-              AuthError::kInvalidSignature,
-              "Credential should be scoped to a valid region, not 'us-east-1'. Credential should be "
-              "scoped to correct service: 'dynamodb'. Date in Credential scope does not match "
-              "YYYYMMDD from ISO-8601 version of date from HTTP: '20150829' != '20150830', from "
-              "'20150830T123600Z'.",
-              options);
+  ExpectError(
+      With(Replaced("20150830/us-east-1/dynamodb", "20150829/us-east-1/lambda")),
+      AuthError::kInvalidSignature,
+      "Credential should be scoped to a valid region, not 'us-east-1'. Credential should be "
+      "scoped to correct service: 'dynamodb'. Date in Credential scope does not match "
+      "YYYYMMDD from ISO-8601 version of date from HTTP: '20150829' != '20150830', from "
+      "'20150830T123600Z'.",
+      options);
 }
 
 TEST_F(Signed, RefusesUnknownKeysAndTokens) {
@@ -310,7 +316,8 @@ TEST_F(Signed, VerifiesOurOwnPresignedQueries) {
 
 TEST(CredentialScopes, AreReadWithoutVerification) {
   const auto scope = PeekScope(
-      "AWS4-HMAC-SHA256 Credential=AK/20150830/eu-west-1/dynamodb/aws4_request, SignedHeaders=x", "");
+      "AWS4-HMAC-SHA256 Credential=AK/20150830/eu-west-1/dynamodb/aws4_request, SignedHeaders=x",
+      "");
   ASSERT_TRUE(scope);
   EXPECT_EQ(scope->access_key, "AK");
   EXPECT_EQ(scope->date, "20150830");

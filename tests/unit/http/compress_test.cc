@@ -61,7 +61,8 @@ TEST(Compress, StopsBombsAtTheBound) {
   EXPECT_LE(out.capacity(), 3U << 20);
   EXPECT_EQ(Decompress(Encoding::kDeflate, Deflated(std::string(1000, 'x'), 15), 999, &out).code(),
             Code::kResourceExhausted);
-  EXPECT_TRUE(Decompress(Encoding::kDeflate, Deflated(std::string(1000, 'x'), 15), 1000, &out).ok());
+  EXPECT_TRUE(
+      Decompress(Encoding::kDeflate, Deflated(std::string(1000, 'x'), 15), 1000, &out).ok());
 }
 
 TEST(Compress, RefusesDamage) {

@@ -44,7 +44,8 @@ TEST(RequestReader, DoesNotCareHowBytesArrive) {
   const std::string bytes =
       "GET /a?b=c HTTP/1.1\r\nHost: h\r\n\r\n"
       "\r\nPOST http://host/abs?q HTTP/1.1\r\nContent-Length: 3\r\nX-Empty:\r\n\r\nxyz"
-      "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwiki\r\n5;e=\"x\"\r\npedia\r\n0\r\n"
+      "POST / HTTP/1.1\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n4\r\nwiki\r\n5;e=\"x\"\r\npedia\r\n0\r\n"
       "Trailer: t\r\n\r\n"
       "PUT /x HTTP/1.0\r\nA:   b  c  \r\n\r\n";
   const std::vector<std::string> expected = {
@@ -84,7 +85,8 @@ TEST(RequestReader, GrowsForBigBodiesAndShrinksAgain) {
 TEST(RequestReader, KeepsViewsThroughMoves) {
   // The header is read; then the buffer must grow, and with it every view.
   RequestReader reader(64 << 10, 1 << 20);
-  std::string head = "POST /path?query HTTP/1.1\r\nFolded: a\r\n b\r\nContent-Length: 500000\r\n\r\n";
+  std::string head =
+      "POST /path?query HTTP/1.1\r\nFolded: a\r\n b\r\nContent-Length: 500000\r\n\r\n";
   std::memcpy(reader.Prepare().data(), head.data(), head.size());
   reader.Commit(head.size());
   EXPECT_EQ(reader.Advance(), RequestReader::Step::kNeedMore);

@@ -241,8 +241,7 @@ TEST_F(HttpServer, SaysContinueToClientsThatWait) {
   // One that does not wait needs no telling.
   client.Send("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody");
   EXPECT_EQ(client.Read()->body, "POST body");
-  client.Send(
-      "POST / HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n");
+  client.Send("POST / HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n");
   EXPECT_EQ(client.Read()->status, 100);
   client.Send("4\r\nbody\r\n0\r\n\r\n");
   EXPECT_EQ(client.Read()->body, "POST body");
