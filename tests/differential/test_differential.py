@@ -49,7 +49,8 @@ def emulator():
         port = probe.getsockname()[1]
     process = subprocess.Popen(
         ["java", f"-Djava.library.path={folder}/DynamoDBLocal_lib", "-jar", f"{folder}/DynamoDBLocal.jar",
-         "-inMemory", "-port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+         "-inMemory", "-port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=folder)     # it leaves a file where it is started
     api = Api(f"http://127.0.0.1:{port}")
     deadline = time.monotonic() + 60
     while True:
