@@ -50,7 +50,7 @@ def emulator():
     process = subprocess.Popen(
         ["java", f"-Djava.library.path={folder}/DynamoDBLocal_lib", "-jar", f"{folder}/DynamoDBLocal.jar",
          "-inMemory", "-port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        cwd=folder)     # it leaves a file where it is started
+        env={**os.environ, "DDB_LOCAL_TELEMETRY": "0"}, cwd=folder)     # it leaves a file where it is started
     api = Api(f"http://127.0.0.1:{port}")
     deadline = time.monotonic() + 60
     while True:
