@@ -7,7 +7,6 @@ namespace {
 
 using expression::KeyCondition;
 using expression::KeyOperator;
-using model::Type;
 using model::ValueView;
 
 /// `prefix` and the sort key in its place: last in the table's items, with the table's own sort key

@@ -185,7 +185,7 @@ bool IsBase64(std::string_view text) {
     if (kBase64Values[static_cast<uint8_t>(c)] < 0) return false;
   }
   // The bits that the padding drops are zero.
-  const int last = kBase64Values[static_cast<uint8_t>(digits.back())];
+  const auto last = static_cast<uint8_t>(kBase64Values[static_cast<uint8_t>(digits.back())]);
   return padding == 0 || (last & (padding == 1 ? 0x3 : 0xF)) == 0;
 }
 
