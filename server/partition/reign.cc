@@ -429,7 +429,9 @@ asio::awaitable<void> Partition::Stop(bool flush) {
   asio::steady_timer timer(home_);
   CloseBatch();
   // A store that cannot apply has answered its writes already; the log keeps them for the next start.
-  while (!in_flight_.empty() && !apply_blocked_ && std::chrono::steady_clock::now() < deadline) {
+  // After a start that failed (stopping_) there is nothing to answer.
+  while (!in_flight_.empty() && !apply_blocked_ && !stopping_ &&
+         std::chrono::steady_clock::now() < deadline) {
     timer.expires_after(std::chrono::milliseconds(1));
     boost::system::error_code error;
     auto token = asio::redirect_error(asio::use_awaitable, error);
