@@ -116,6 +116,13 @@ Result<uint64_t> Partition::CollectionBytes(std::string_view collection_prefix) 
 }
 
 Status Partition::Flush() {
+  if (flushing_.exchange(true)) return Status::Ok();
+  Status status = FlushNow();
+  flushing_.store(false);
+  return status;
+}
+
+Status Partition::FlushNow() {
   RETURN_IF_ERROR(store_->Flush(/*wait=*/true));
   // Not left to the flush's event: there is none when everything had reached the disk already.
   TruncateLog();

@@ -169,7 +169,8 @@ class Partition final : public log::AppendListener,
   /// Bytes of one item collection, items and local index entries; tables with local indexes only.
   Result<uint64_t> CollectionBytes(std::string_view collection_prefix) const;
 
-  /// Flushes the store and cuts the log behind it. Blocks on the disk.
+  /// Flushes the store and cuts the log behind it. Blocks on the disk. Ok, having done nothing, while
+  /// another flush is under way.
   Status Flush();
 
   /// Writes waiting to be evaluated, and evaluated ones not yet answered.
@@ -257,6 +258,7 @@ class Partition final : public log::AppendListener,
   void ArmTick();
   void Wake();
   void TruncateLog();
+  Status FlushNow();
   std::string Directory() const;
 
   const PartitionEnvironment& environment_;
@@ -268,6 +270,7 @@ class Partition final : public log::AppendListener,
 
   std::unique_ptr<storage::PartitionStore> store_;
   std::atomic<bool> remove_files_{false};
+  std::atomic<bool> flushing_{false};
   /// May this replica admit writes and answer strong reads? Written on the home executor.
   std::atomic<bool> serving_{false};
 

@@ -28,6 +28,11 @@ DiskWatch::~DiskWatch() {
   thread_.join();
 }
 
+void DiskWatch::SetPromised(std::function<uint64_t()> promised) {
+  std::lock_guard lock(promised_mutex_);
+  promised_ = std::move(promised);
+}
+
 void DiskWatch::Look() {
   const Result<DiskSpace> space = query_(path_);
   if (!space.ok()) {
@@ -36,13 +41,18 @@ void DiskWatch::Look() {
   }
   available_.store(space->available_bytes, std::memory_order_relaxed);
   const bool was_low = low_.load(std::memory_order_relaxed);
-  const uint64_t bound = was_low ? reserve_ + reserve_ / 4 : reserve_;
+  uint64_t promised = 0;
+  {
+    std::lock_guard lock(promised_mutex_);
+    if (promised_) promised = promised_();
+  }
+  const uint64_t bound = promised + (was_low ? reserve_ + reserve_ / 4 : reserve_);
   const bool low = space->available_bytes < bound;
   if (low == was_low) return;
   low_.store(low, std::memory_order_relaxed);
   if (low) {
     log::Error("disk below its reserve: writes are refused", "available_bytes",
-               space->available_bytes, "reserve_bytes", reserve_);
+               space->available_bytes, "reserve_bytes", reserve_, "promised_bytes", promised);
   } else {
     log::Info("disk has space again: writes are accepted", "available_bytes",
               space->available_bytes);

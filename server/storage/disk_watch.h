@@ -31,6 +31,10 @@ class DiskWatch {
   DiskWatch(const DiskWatch&) = delete;
   DiskWatch& operator=(const DiskWatch&) = delete;
 
+  /// Bytes that accepted writes have yet to take on the disk (full write buffers): they count as used.
+  /// `promised` is called on the watch's thread, until the destructor or the next call.
+  void SetPromised(std::function<uint64_t()> promised);
+
   /// Any thread.
   const std::atomic<bool>& low() const { return low_; }
   uint64_t available_bytes() const { return available_.load(std::memory_order_relaxed); }
@@ -48,6 +52,8 @@ class DiskWatch {
   std::atomic<uint64_t> available_{0};
   std::mutex mutex_;
   std::condition_variable wake_;
+  std::mutex promised_mutex_;
+  std::function<uint64_t()> promised_;  // guarded by promised_mutex_
   bool stopping_ = false;  // guarded by mutex_
   std::thread thread_;
 };

@@ -130,11 +130,19 @@ class PartitionStore::Listener final : public rocksdb::EventListener {
   }
 
   void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status* status) override {
+    failed_.store(true);
     std::lock_guard lock(mutex_);
     if (events_.on_background_error) {
       events_.on_background_error(FromRocks(*status, "background work"));
     }
   }
+
+  void OnErrorRecoveryEnd(const rocksdb::BackgroundErrorRecoveryInfo& info) override {
+    if (info.new_bg_error.ok()) failed_.store(false);
+  }
+
+  bool failed() const { return failed_.load(); }
+  void SetHealthy() { failed_.store(false); }
 
   void Detach() {
     std::lock_guard lock(mutex_);
@@ -142,6 +150,7 @@ class PartitionStore::Listener final : public rocksdb::EventListener {
   }
 
  private:
+  std::atomic<bool> failed_{false};
   std::mutex mutex_;  // guards events_
   Events events_;
 };
@@ -224,6 +233,12 @@ Status PartitionStore::Flush(bool wait) {
   return FromRocks(db_->Flush(options), "flush");
 }
 
-Status PartitionStore::Resume() { return FromRocks(db_->Resume(), "resume"); }
+Status PartitionStore::Resume() {
+  RETURN_IF_ERROR(FromRocks(db_->Resume(), "resume"));
+  listener_->SetHealthy();
+  return Status::Ok();
+}
+
+bool PartitionStore::failed() const { return listener_->failed(); }
 
 }  // namespace onggi::storage

@@ -118,7 +118,8 @@ class PartitionStore {
   /// Tries to leave the error state after the cause (a full disk) has gone.
   Status Resume();
 
-  rocksdb::DB* db() { return db_.get(); }
+  /// Has background work failed, and Resume() not succeeded since? A flush would fail too.
+  bool failed() const;
 
  private:
   class Listener;

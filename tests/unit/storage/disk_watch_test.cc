@@ -51,6 +51,22 @@ TEST(DiskWatch, RefusesBelowTheReserveAndAcceptsAQuarterAboveIt) {
   EXPECT_FALSE(watch.low());
 }
 
+TEST(DiskWatch, CountsWhatIsPromisedAsUsed) {
+  FakeSpace space;
+  space.available = 150 * kMiB;
+  DiskWatch watch("/disk", 100 * kMiB, std::chrono::milliseconds(1), space.query());
+  space.Seen();
+  EXPECT_FALSE(watch.low());
+  std::atomic<uint64_t> promised{51 * kMiB};
+  watch.SetPromised([&] { return promised.load(); });
+  space.Seen();
+  EXPECT_TRUE(watch.low());
+  promised = 0;
+  space.Seen();
+  EXPECT_FALSE(watch.low());
+  watch.SetPromised(nullptr);
+}
+
 TEST(DiskWatch, KnowsBeforeTheFirstRequest) {
   FakeSpace space;
   space.available = kMiB;
