@@ -192,15 +192,12 @@ Outcome ParseLegacyCondition(Input input, std::string_view parameter,
                              std::optional<expression::Condition>* condition) {
   const auto conditions = input.Object(parameter);
   const auto op = input.String("ConditionalOperator");
-  if (op && !conditions) {
-    return ValidationError("ConditionalOperator cannot be used without Filter or Expected");
+  if (op) {
+    const Status status =
+        expression::CheckConditionalOperator(conditions ? conditions->size() : 0);
+    if (!status.ok()) return FromStatus(status);
   }
-  if (!conditions) return {};
-  if (op && conditions->size() < 2) {
-    return ValidationError(
-        "ConditionalOperator can only be used when Filter or Expected has two or more elements");
-  }
-  if (conditions->size() == 0) return {};
+  if (!conditions || conditions->size() == 0) return {};
   const auto combine = op && *op == "OR" ? expression::ConditionalOperator::kOr
                                          : expression::ConditionalOperator::kAnd;
   return Take(parameter == "Expected" ? expression::ConditionFromExpected(*conditions, combine)

@@ -169,9 +169,25 @@ size_t ValueView::BilledSize() const {
   return 0;
 }
 
+namespace {
+
+// UTF-8 of a stored string is valid: it was checked on its way in.
+uint64_t Utf16Units(std::string_view utf8) {
+  uint64_t units = 0;
+  for (const char c : utf8) {
+    const auto byte = static_cast<uint8_t>(c);
+    units += (byte & 0xC0) != 0x80;  // one for each character,
+    units += byte >= 0xF0;           // and another for those that need a surrogate pair
+  }
+  return units;
+}
+
+}  // namespace
+
 std::optional<uint64_t> ValueView::FunctionSize() const {
   switch (type()) {
     case Type::kString:
+      return Utf16Units(encoded_.substr(1));
     case Type::kBinary:
       return encoded_.size() - 1;
     case Type::kStringSet:

@@ -180,8 +180,11 @@ TEST(ValueView, CountsForTheSizeFunction) {
     const std::string bytes = value.Encode();
     return ValueView(bytes).FunctionSize();
   };
-  EXPECT_EQ(size(AttributeValue::String("\xC3\xA9")), 2u);
-  EXPECT_EQ(size(AttributeValue::Binary("abc")), 3u);
+  EXPECT_EQ(size(AttributeValue::String("")), 0u);
+  EXPECT_EQ(size(AttributeValue::String("\xC3\xA9")), 1u);
+  EXPECT_EQ(size(AttributeValue::String("\xEC\x98\xB9")), 1u);
+  EXPECT_EQ(size(AttributeValue::String("\xC3\xA9\xF0\x9D\x84\x9E")), 3u);  // a surrogate pair
+  EXPECT_EQ(size(AttributeValue::Binary("\xC3\xA9")), 2u);
   EXPECT_EQ(size(AttributeValue::Set(Type::kNumberSet, {std::string(Number().encoded())})), 1u);
   EXPECT_EQ(size(AttributeValue(AttributeList())), 0u);
   EXPECT_EQ(size(AttributeValue(AttributeMap())), 0u);
