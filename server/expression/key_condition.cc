@@ -129,7 +129,8 @@ class KeyConditionParser {
       }
       if (operand.path.count > 1) {
         return InvalidArgument(
-            "KeyConditionExpressions cannot have conditions on nested attributes");
+            "Invalid KeyConditionExpression: KeyConditionExpressions cannot have conditions on "
+            "nested attributes");
       }
       has_attribute = true;
       mirrored = child != node.first_child;
@@ -142,7 +143,9 @@ class KeyConditionParser {
     if (mirrored) part.op = Mirrored(part.op);
     for (const ParsedKeyCondition::Part& other : out_.parts_) {
       if (other.attribute == part.attribute) {
-        return InvalidArgument("KeyConditionExpressions must only contain one condition per key");
+        return InvalidArgument(
+            "Invalid KeyConditionExpression: KeyConditionExpressions must only contain one "
+            "condition per key");
       }
     }
     out_.parts_.push_back(std::move(part));

@@ -10,6 +10,8 @@ namespace {
 // Up to here a search looks at every entry; a hostile request may have a hundred thousand.
 constexpr size_t kLinearLimit = 16;
 
+constexpr size_t kMaxPlaceholderSize = 255;  // bytes, with the sigil
+
 bool IsPlaceholder(std::string_view text, char sigil) {
   if (text.size() < 2 || text[0] != sigil) return false;
   for (const char c : text.substr(1)) {
@@ -20,9 +22,16 @@ bool IsPlaceholder(std::string_view text, char sigil) {
   return true;
 }
 
-Status InvalidKey(std::string_view parameter, std::string_view placeholder) {
+Status CheckPlaceholder(std::string_view parameter, std::string_view placeholder, char sigil) {
   std::string message(parameter);
-  message.append(" contains invalid key: Syntax error; key: \"").append(placeholder).append("\"");
+  message.append(" contains invalid key: ");
+  if (placeholder.size() > kMaxPlaceholderSize) {
+    message.append("The expression attribute map contains a key that is too long; size of key: ")
+        .append(std::to_string(placeholder.size()));
+    return InvalidArgument(std::move(message));
+  }
+  if (IsPlaceholder(placeholder, sigil)) return Status::Ok();
+  message.append("Syntax error; key: \"").append(placeholder).append("\"");
   return InvalidArgument(std::move(message));
 }
 
@@ -41,13 +50,11 @@ void Placeholders::AddValue(std::string_view placeholder, std::string encoded_va
 }
 
 Status Placeholders::CheckNamePlaceholder(std::string_view placeholder) {
-  if (IsPlaceholder(placeholder, '#')) return Status::Ok();
-  return InvalidKey("ExpressionAttributeNames", placeholder);
+  return CheckPlaceholder("ExpressionAttributeNames", placeholder, '#');
 }
 
 Status Placeholders::CheckValuePlaceholder(std::string_view placeholder) {
-  if (IsPlaceholder(placeholder, ':')) return Status::Ok();
-  return InvalidKey("ExpressionAttributeValues", placeholder);
+  return CheckPlaceholder("ExpressionAttributeValues", placeholder, ':');
 }
 
 void Placeholders::Entries::AppendUnused(std::string* out) const {

@@ -20,7 +20,8 @@ class Placeholders {
   /// `placeholder` with its ':'; the value in its stored form (model::ValueView).
   void AddValue(std::string_view placeholder, std::string encoded_value);
 
-  /// InvalidArgument when `placeholder` is not '#' (or ':') and one or more of [0-9A-Za-z_]:
+  /// InvalidArgument when `placeholder` has more than 255 bytes, or is not '#' (or ':') and one or
+  /// more of [0-9A-Za-z_]:
   /// "ExpressionAttributeNames contains invalid key: Syntax error; key: \"x\"".
   static Status CheckNamePlaceholder(std::string_view placeholder);
   static Status CheckValuePlaceholder(std::string_view placeholder);

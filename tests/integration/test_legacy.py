@@ -53,6 +53,21 @@ def test_expected(holds, attribute, condition, result):
     assert holds({attribute: condition}) is result
 
 
+@pytest.mark.parametrize("operation, extra, conditions", [
+    ("PutItem", {"Item": {"pk": S("x")}}, "Expected"), ("DeleteItem", {"Key": {"pk": S("x")}}, "Expected"),
+    ("UpdateItem", {"Key": {"pk": S("x")}}, "Expected"), ("Scan", {}, "ScanFilter"),
+    ("Query", {"KeyConditions": {"pk": op("EQ", S("x"))}}, "QueryFilter")])
+def test_conditional_operator_needs_two_conditions(api, hash_table, operation, extra, conditions):
+    few = "ConditionalOperator can only be used when Filter or Expected has two or more elements"
+    one = {"a": op("NULL")}
+    for given, message in [({}, "ConditionalOperator cannot be used without Filter or Expected"),
+                           ({conditions: one}, few)]:
+        response = api.call(operation, {"TableName": hash_table, "ConditionalOperator": "OR", **extra, **given})
+        assert (response.error_type, response.message) == ("ValidationException", message)
+    two = {conditions: {**one, "b": op("NULL")}}
+    assert api.call(operation, {"TableName": hash_table, "ConditionalOperator": "OR", **extra, **two}).status == 200
+
+
 def test_conditional_operator(holds):
     yes, no = op("EQ", N(5)), op("EQ", S("zz"))
     assert holds({"n": yes, "s": no}, ConditionalOperator="OR") is True

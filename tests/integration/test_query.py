@@ -157,7 +157,8 @@ REFUSED = [
     ("pk = :p and size(sk) = :n", {}, "KeyConditionExpressions cannot contain nested operations"),
     ("pk = :p and sk = :n", {}, PREFIX + "Condition parameter type does not match schema type"),
     ("pk = :b", {}, PREFIX + "Condition parameter type does not match schema type"),
-    ("pk = :p and pk = :p", {}, "KeyConditionExpressions must only contain one condition per key"),
+    ("pk = :p and pk = :p", {},
+     "Invalid KeyConditionExpression: KeyConditionExpressions must only contain one condition per key"),
     ("pk = :p and begins_with(:s, sk)", {},
      "Invalid condition in KeyConditionExpression: begins_with operator must have the key attribute as "
      "its first operand"),
@@ -202,7 +203,8 @@ REFUSED = [
      "Non-expression parameters: {KeyConditions} Expression parameters: {KeyConditionExpression}"),
     (None, {}, "Either the KeyConditions or KeyConditionExpression parameter must be specified in the "
                "request."),
-    ("pk.x = :p", {}, "KeyConditionExpressions cannot have conditions on nested attributes"),
+    ("pk.x = :p", {},
+     "Invalid KeyConditionExpression: KeyConditionExpressions cannot have conditions on nested attributes"),
     ("pk = :p", {"FilterExpression": "sk.x = :s"},
      "Key attributes must be scalars; list random access '[]' and map lookup '.' are not allowed: Key: sk"),
     ("pk = :p", {"ProjectionExpression": "pk.x"},

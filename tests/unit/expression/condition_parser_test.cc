@@ -328,6 +328,10 @@ TEST(Placeholders, ChecksTheFormOfKeys) {
             "ExpressionAttributeNames contains invalid key: Syntax error; key: \"a\"");
   EXPECT_EQ(Placeholders::CheckNamePlaceholder("#").message(),
             "ExpressionAttributeNames contains invalid key: Syntax error; key: \"#\"");
+  EXPECT_TRUE(Placeholders::CheckNamePlaceholder("#" + std::string(254, 'a')).ok());
+  EXPECT_EQ(Placeholders::CheckNamePlaceholder("#-" + std::string(254, 'a')).message(),
+            "ExpressionAttributeNames contains invalid key: The expression attribute map contains "
+            "a key that is too long; size of key: 256");
   EXPECT_EQ(Placeholders::CheckValuePlaceholder(":a-b").message(),
             "ExpressionAttributeValues contains invalid key: Syntax error; key: \":a-b\"");
 }

@@ -95,10 +95,15 @@ TEST(KeyCondition, RefusesWithTheServicesMessages) {
        "Invalid condition in KeyConditionExpression: Multiple attribute names used in one "
        "condition"},
       {":s = :he", "Invalid condition in KeyConditionExpression: No key attribute specified"},
-      {"zz.a = :s", "KeyConditionExpressions cannot have conditions on nested attributes"},
-      {"pk = :s AND pk = :he", "KeyConditionExpressions must only contain one condition per key"},
+      {"zz.a = :s",
+       "Invalid KeyConditionExpression: KeyConditionExpressions cannot have conditions on nested "
+       "attributes"},
+      {"pk = :s AND pk = :he",
+       "Invalid KeyConditionExpression: KeyConditionExpressions must only contain one condition "
+       "per key"},
       {"pk = :s AND sk > :v AND sk < :w",
-       "KeyConditionExpressions must only contain one condition per key"},
+       "Invalid KeyConditionExpression: KeyConditionExpressions must only contain one condition "
+       "per key"},
       {"pk = :s AND sk > :v AND zz < :w", "Conditions can be of length 1 or 2 only"},
       {"pk > :s", "Query key condition not supported"},
       {"begins_with(pk, :s)", "Query key condition not supported"},
