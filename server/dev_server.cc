@@ -3,13 +3,13 @@
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
-#include <filesystem>
 #include <future>
 #include <thread>
 
 #include "common/log.h"
 #include "common/uuid.h"
 #include "replication/metadata/keys.h"
+#include "server/data_check.h"
 #include "server/dynamodb/item_operations.h"
 
 namespace onggi {
@@ -20,6 +20,9 @@ namespace {
 
 /// `onggi dev` has one node, always this one.
 constexpr NodeId kDevNode(1);
+
+/// At 500 MB/s, 25 MB are written between two looks: within the smallest reserve.
+constexpr auto kDiskWatchInterval = std::chrono::milliseconds(50);
 
 uint64_t DefaultMemory() {
   const long pages = sysconf(_SC_PHYS_PAGES);
@@ -72,21 +75,20 @@ Status DevServer::Start() {
 
 Status DevServer::OpenStores() {
   ASSIGN_OR_RETURN(data_, storage::DataDirectory::Open(options_.data_dir));
-  // A metadata directory that went missing beside partitions would read as "no tables", and their
-  // files as leftovers.
-  std::error_code error;
-  const bool has_partitions = std::filesystem::exists(data_->partitions_path(), error) &&
-                              !std::filesystem::is_empty(data_->partitions_path(), error);
-  // An absent log would likewise read as one without entries: acknowledged writes would be gone.
-  for (const std::string& needed : {data_->metadata_path(), data_->log_path()}) {
-    if (has_partitions && !std::filesystem::exists(needed, error)) {
-      return Corruption(needed + ": missing beside " + data_->partitions_path());
-    }
+  // Nothing is opened for writing before all that is there has been found whole.
+  bool has_metadata = false;
+  if (!data_->created()) {
+    ASSIGN_OR_RETURN(has_metadata, CheckData(*data_, kDevNode));
   }
   disk_ = std::make_unique<storage::DiskWatch>(options_.data_dir, options_.disk_reserve,
-                                               std::chrono::milliseconds(200));
+                                               kDiskWatchInterval);
 
   log::LogOptions log_options(data_->log_path());
+  // Segments are made ahead of need: on a small disk they must not be what fills it.
+  if (const auto space = storage::QueryDiskSpace(options_.data_dir); space.ok()) {
+    log_options.segment_bytes = std::clamp(space->total_bytes / 64, MiB(4).value, MiB(64).value);
+  }
+  log_options.max_free_segments = 2;
   log_options.reserve_bytes = disk_->reserve_bytes() / 2;  // the watch refuses first, by request
   log_options.durability =
       options_.durability == "sync" ? log::Durability::kSync : log::Durability::kRelaxed;
@@ -103,21 +105,22 @@ Status DevServer::OpenStores() {
     batch_bytes.Observe(batch.bytes);
   };
 
-  // The two stores share nothing: recovering them side by side halves the time to the first answer.
-  Status metadata_status;
-  std::thread metadata_opener([&] {
+  const auto open_metadata = [this, has_metadata]() -> Status {
     metadata::EmbeddedOptions metadata_options(data_->metadata_path());
-    auto opened = metadata::EmbeddedStore::Open(std::move(metadata_options));
-    if (opened.ok()) {
-      metadata_ = *std::move(opened);
-    } else {
-      metadata_status = opened.status();
-    }
-  });
+    metadata_options.create = !has_metadata;
+    ASSIGN_OR_RETURN(metadata_, metadata::EmbeddedStore::Open(std::move(metadata_options)));
+    return Status::Ok();
+  };
+  // A new directory's two stores are made side by side, for the time to the first answer. Otherwise the
+  // log, which checks itself as it opens, comes first: where it is damaged nothing may change.
+  Status metadata_status;
+  std::thread metadata_opener;
+  if (data_->created()) metadata_opener = std::thread([&] { metadata_status = open_metadata(); });
   auto opened_log = log::LogStore::Open(std::move(log_options));
-  metadata_opener.join();
-  RETURN_IF_ERROR(metadata_status);
+  if (metadata_opener.joinable()) metadata_opener.join();
   if (!opened_log.ok()) return std::move(opened_log).status();
+  if (!data_->created()) metadata_status = open_metadata();
+  RETURN_IF_ERROR(metadata_status);
   log_ = *std::move(opened_log);
   return storage::SyncDirectory(data_->path());  // the names of both
 }
@@ -131,6 +134,7 @@ Status DevServer::StartServices() {
   storage::StorageOptions storage_options;
   storage_options.memory_bytes = options_.memory != 0 ? options_.memory.value : DefaultMemory();
   storage_ = std::make_unique<storage::StorageEnvironment>(storage_options);
+  disk_->SetPromised([this] { return storage_->write_buffers()->memory_usage(); });
 
   RETURN_IF_ERROR(RegisterNode());
   environment_.node = kDevNode;
@@ -291,6 +295,7 @@ void DevServer::Stop() {
   io_.reset();
   // Closes the stores that the last references handed to it.
   if (blocking_ != nullptr) blocking_->Stop();
+  if (disk_ != nullptr) disk_->SetPromised(nullptr);
 }
 
 }  // namespace onggi

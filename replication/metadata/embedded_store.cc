@@ -13,6 +13,8 @@
 #include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -20,6 +22,9 @@
 #include <thread>
 #include <utility>
 #include <variant>
+
+#include "common/rocksdb_files.h"
+#include "replication/metadata/wal_check.h"
 
 namespace onggi::metadata {
 namespace {
@@ -56,6 +61,80 @@ Status FromRocks(const rocksdb::Status& status, const std::string& directory) {
 }
 
 Status Closed() { return Unavailable("the metadata store is closed"); }
+
+struct Value {
+  std::string value;
+  Revision create_revision;
+  Revision mod_revision;
+};
+using Space = std::map<std::string, Value, std::less<>>;
+
+KeyValue ToKeyValue(const std::string& key, const Value& value) {
+  return {key, value.value, value.create_revision, value.mod_revision};
+}
+
+rocksdb::Options MakeOptions() {
+  rocksdb::Options options;
+  options.write_buffer_size = 1u << 20;
+  options.max_write_buffer_number = 2;
+  options.max_background_jobs = 1;
+  options.max_open_files = 32;
+  options.max_log_file_size = 1u << 20;
+  options.keep_log_file_num = 1;
+  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  options.stats_dump_period_sec = 0;
+  options.stats_persist_period_sec = 0;
+  options.compression = rocksdb::kNoCompression;
+  options.max_total_wal_size = 4u << 20;
+  // A torn tail is a transaction that was never answered; anything else is damage.
+  options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+  rocksdb::BlockBasedTableOptions table;
+  table.no_block_cache = true;  // everything is in memory already
+  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return options;
+}
+
+/// Reads everything. False: an empty database, in which even the format record is yet to be written.
+Result<bool> ReadSpace(rocksdb::DB* db, const std::string& directory, Space* space,
+                       Revision* revision) {
+  std::string format;
+  rocksdb::ReadOptions read;
+  const rocksdb::Status found = db->Get(read, Slice(kFormatKey), &format);
+  std::unique_ptr<rocksdb::Iterator> it(db->NewIterator(read));
+  if (found.IsNotFound()) {
+    it->SeekToFirst();
+    if (it->Valid()) return Corruption(directory + ": a database, but not of metadata");
+    RETURN_IF_ERROR(FromRocks(it->status(), directory));
+    return false;
+  }
+  RETURN_IF_ERROR(FromRocks(found, directory));
+  if (format.size() != sizeof(uint64_t)) {
+    return Corruption(directory + ": the format record is damaged");
+  }
+  if (GetU64(format) > kFormatVersion) {
+    return Corruption(directory + ": metadata format version " + std::to_string(GetU64(format)) +
+                      " is newer than this program's " + std::to_string(kFormatVersion));
+  }
+  for (it->SeekToFirst(); it->Valid(); it->Next()) {
+    const std::string_view key(it->key().data(), it->key().size());
+    const std::string_view bytes(it->value().data(), it->value().size());
+    if (key == kFormatKey) continue;
+    if (key == kRevisionKey && bytes.size() == sizeof(uint64_t)) {
+      *revision = Revision(GetU64(bytes));
+      continue;
+    }
+    if (key.empty() || key[0] != kUserPrefix || bytes.size() < kValueHeader) {
+      return Corruption(directory + ": an unreadable record");
+    }
+    Value value;
+    value.create_revision = Revision(GetU64(bytes));
+    value.mod_revision = Revision(GetU64(bytes.substr(8)));
+    value.value = std::string(bytes.substr(kValueHeader));
+    space->emplace_hint(space->end(), std::string(key.substr(1)), std::move(value));
+  }
+  RETURN_IF_ERROR(FromRocks(it->status(), directory));
+  return true;
+}
 
 /// One watch: its executor runs batches in order; `ended` is read there.
 struct WatchState {
@@ -133,12 +212,6 @@ class Store : public EmbeddedStore {
   }
 
  private:
-  struct Value {
-    std::string value;
-    Revision create_revision;
-    Revision mod_revision;
-  };
-  using Space = std::map<std::string, Value, std::less<>>;
   struct Pending {
     TransactionCallback callback;
     Result<TransactionResult> result;
@@ -158,7 +231,6 @@ class Store : public EmbeddedStore {
   void Undo();
   void Deliver();
   static void Post(const std::shared_ptr<WatchState>& watch, WatchBatch batch);
-  static KeyValue ToKeyValue(const std::string& key, const Value& value);
   Status Load();
 
   const EmbeddedOptions options_;
@@ -187,24 +259,8 @@ class Store : public EmbeddedStore {
 };
 
 Status Store::OpenDatabase() {
-  rocksdb::Options options;
-  options.create_if_missing = true;
-  options.write_buffer_size = 1u << 20;
-  options.max_write_buffer_number = 2;
-  options.max_background_jobs = 1;
-  options.max_open_files = 32;
-  options.max_log_file_size = 1u << 20;
-  options.keep_log_file_num = 1;
-  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
-  options.stats_dump_period_sec = 0;
-  options.stats_persist_period_sec = 0;
-  options.compression = rocksdb::kNoCompression;
-  options.max_total_wal_size = 4u << 20;
-  // A torn tail is a transaction that was never answered; anything else is damage.
-  options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
-  rocksdb::BlockBasedTableOptions table;
-  table.no_block_cache = true;  // everything is in memory already
-  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  rocksdb::Options options = MakeOptions();
+  options.create_if_missing = options_.create;
   rocksdb::DB* db = nullptr;
   RETURN_IF_ERROR(
       FromRocks(rocksdb::DB::Open(options, options_.directory, &db), options_.directory));
@@ -215,49 +271,17 @@ Status Store::OpenDatabase() {
 Status Store::Load() {
   space_.clear();
   revision_ = Revision();
-  std::string format;
-  rocksdb::ReadOptions read;
-  const rocksdb::Status found = db_->Get(read, Slice(kFormatKey), &format);
-  if (found.IsNotFound()) {
-    std::unique_ptr<rocksdb::Iterator> any(db_->NewIterator(read));
-    any->SeekToFirst();
-    if (any->Valid()) return Corruption(options_.directory + ": a database, but not of metadata");
-    RETURN_IF_ERROR(FromRocks(any->status(), options_.directory));
-    std::string version;
-    PutU64(&version, kFormatVersion);
-    rocksdb::WriteOptions write;
-    write.sync = true;
-    return FromRocks(db_->Put(write, Slice(kFormatKey), version), options_.directory);
-  }
-  RETURN_IF_ERROR(FromRocks(found, options_.directory));
-  if (format.size() != sizeof(uint64_t))
-    return Corruption(options_.directory + ": the format record is damaged");
-  if (GetU64(format) > kFormatVersion) {
-    return Corruption(options_.directory + ": metadata format version " +
-                      std::to_string(GetU64(format)) + " is newer than this program's " +
-                      std::to_string(kFormatVersion));
-  }
-  std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(read));
-  for (it->SeekToFirst(); it->Valid(); it->Next()) {
-    const std::string_view key(it->key().data(), it->key().size());
-    const std::string_view bytes(it->value().data(), it->value().size());
-    if (key == kFormatKey) continue;
-    if (key == kRevisionKey && bytes.size() == sizeof(uint64_t)) {
-      revision_ = Revision(GetU64(bytes));
-      continue;
-    }
-    if (key.empty() || key[0] != kUserPrefix || bytes.size() < kValueHeader)
-      return Corruption(options_.directory + ": an unreadable record");
-    Value value;
-    value.create_revision = Revision(GetU64(bytes));
-    value.mod_revision = Revision(GetU64(bytes.substr(8)));
-    value.value = std::string(bytes.substr(kValueHeader));
-    space_.emplace_hint(space_.end(), std::string(key.substr(1)), std::move(value));
-  }
+  ASSIGN_OR_RETURN(const bool formatted,
+                   ReadSpace(db_.get(), options_.directory, &space_, &revision_));
   compacted_ = revision_;
   history_.clear();
   history_bytes_ = 0;
-  return FromRocks(it->status(), options_.directory);
+  if (formatted) return {};
+  std::string version;
+  PutU64(&version, kFormatVersion);
+  rocksdb::WriteOptions write;
+  write.sync = true;
+  return FromRocks(db_->Put(write, Slice(kFormatKey), version), options_.directory);
 }
 
 void Store::Close() {
@@ -528,10 +552,6 @@ void Store::Post(const std::shared_ptr<WatchState>& watch, WatchBatch batch) {
   });
 }
 
-KeyValue Store::ToKeyValue(const std::string& key, const Value& value) {
-  return {key, value.value, value.create_revision, value.mod_revision};
-}
-
 }  // namespace
 
 Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(EmbeddedOptions options) {
@@ -539,6 +559,44 @@ Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(EmbeddedOptions optio
   RETURN_IF_ERROR(store->OpenDatabase());
   store->Start();
   return std::unique_ptr<EmbeddedStore>(std::move(store));
+}
+
+Result<RangeResult> EmbeddedStore::ReadAll(const std::string& directory) {
+  // RocksDB makes CURRENT, then the first write-ahead log, and keeps one of each from then on.
+  const std::vector<std::string> logs = rocks::FilesEndingIn(directory, ".log");
+  if (!rocks::FileExists(directory + "/CURRENT") && logs.empty() &&
+      rocks::FilesEndingIn(directory, ".sst").empty()) {
+    return NotFound(directory + "/CURRENT: missing");
+  }
+  RETURN_IF_ERROR(rocks::CheckManifest(directory).status());
+  for (const std::string& name : logs) {
+    const std::string path = directory + "/" + name;
+    std::ifstream file(path, std::ios::binary);
+    const std::string content(std::istreambuf_iterator<char>(file), {});  // a few megabytes at most
+    if (const auto offset = FindWalDamage(content)) {
+      return Corruption(path + ": damaged at offset " + std::to_string(*offset));
+    }
+  }
+  rocksdb::DB* opened = nullptr;
+  const rocksdb::Status status = rocksdb::DB::OpenForReadOnly(MakeOptions(), directory, &opened);
+  const std::unique_ptr<rocksdb::DB> db(opened);
+  if (!status.ok()) {
+    // The manifest is whole, and a table's damage names the table.
+    const std::string log = directory + "/" + (logs.empty() ? "*.log" : logs.back());
+    std::string message = rocks::DescribeDamage(status, directory, log);
+    if (status.IsIOError() && !status.IsPathNotFound()) {
+      return Status(Code::kIoError, std::move(message));
+    }
+    return Corruption(std::move(message));
+  }
+  Space space;
+  RangeResult result;
+  ASSIGN_OR_RETURN(const bool formatted, ReadSpace(db.get(), directory, &space, &result.revision));
+  if (!formatted) return NotFound(directory + ": the format record is missing");
+  if (logs.empty()) return Corruption(directory + "/*.log: the write-ahead log is missing");
+  result.kvs.reserve(space.size());
+  for (const auto& [key, value] : space) result.kvs.push_back(ToKeyValue(key, value));
+  return result;
 }
 
 }  // namespace onggi::metadata

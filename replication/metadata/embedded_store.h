@@ -13,6 +13,8 @@ struct EmbeddedOptions {
   explicit EmbeddedOptions(std::string directory_) : directory(std::move(directory_)) {}
 
   std::string directory;
+  /// Whether Open() makes the store where there is none.
+  bool create = true;
   /// Requests past this many in flight are refused with kResourceExhausted.
   size_t max_pending = 10'000;
   /// Past events kept for watches that start in the past: at most this many events and bytes.
@@ -31,8 +33,14 @@ struct EmbeddedOptions {
 /// (kOutOfSpace if that was the cause) until a write goes through again.
 class EmbeddedStore : public MetadataStore {
  public:
-  /// Opens or creates the directory. kCorruption, naming the file and changing nothing, when it is
-  /// damaged or of a newer format.
+  /// Reads the whole key space of a store that no process has open, and changes nothing. kCorruption,
+  /// naming the file, when it is damaged or of a newer format; kNotFound, naming what is missing, when
+  /// there is no store or its creation was cut short before any transaction. Blocks.
+  static Result<RangeResult> ReadAll(const std::string& directory);
+
+  /// Opens or creates the directory. kCorruption, naming the file, when it is damaged or of a newer
+  /// format; by then RocksDB may have written to it, so where a refused directory must stay as it is,
+  /// ReadAll() goes first.
   static Result<std::unique_ptr<EmbeddedStore>> Open(EmbeddedOptions options);
 
   /// Answers what is pending, then stops. Further requests answer kUnavailable. Watches get no more

@@ -1,6 +1,7 @@
 #include "server/dynamodb/error.h"
 
 #include "common/check.h"
+#include "common/log.h"
 #include "server/model/json.h"
 
 namespace onggi::dynamodb {
@@ -92,6 +93,13 @@ ApiError FromStatus(const Status& status) {
               "The server is out of disk space: writes are refused until there is room again", {}};
     default:
       // Details of a fault are the operator's, in the log, not the client's.
+      if (status.code() == Code::kCorruption || status.code() == Code::kIoError ||
+          status.code() == Code::kInternal) {
+        static log::RateLimit limit(std::chrono::seconds(1));
+        if (const uint64_t times = limit.Allow()) {
+          log::Error("a fault of the server", "status", status, "times", times);
+        }
+      }
       return {ErrorType::kInternalServerError, "Internal server error", {}};
   }
 }

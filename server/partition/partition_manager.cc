@@ -75,7 +75,8 @@ Status PartitionManager::Start() {
 
 /// Replicas that the map names and a process has led must be there; what the map once numbered and does
 /// not name was dropped while nobody ran. A higher number belongs to another catalog (a metadata
-/// directory was lost, or swapped): never deleted on that ground.
+/// directory was lost, or swapped): never deleted on that ground. What is inside the directories is not
+/// looked at here: CheckReplicas() does that, before the metadata store is opened for writing.
 Status PartitionManager::CheckDirectories(uint64_t next_partition) {
   std::error_code error;
   fs::create_directories(environment_.partitions_directory, error);

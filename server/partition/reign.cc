@@ -4,13 +4,13 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <filesystem>
-#include <fstream>
 
 #include "common/log.h"
 #include "replication/metadata/keys.h"
 #include "server/partition/effects.h"
 #include "server/partition/execute.h"
 #include "server/partition/partition.h"
+#include "server/partition/replica_check.h"
 #include "server/storage/data_directory.h"
 
 /// The life of Partition: opening, the group's actions, stopping.
@@ -87,25 +87,6 @@ Status MakeReplicaDirectory(const std::string& parent, const std::string& direct
   return storage::SyncDirectory(parent);
 }
 
-Status CheckReplicaFile(const std::string& directory, ReplicaId replica) {
-  const std::string path = directory + "/REPLICA";
-  std::ifstream file(path);
-  std::string magic;
-  uint64_t version = 0, id = 0;
-  if (!(file >> magic >> version >> id) || magic != "onggi-replica") {
-    return Corruption(path + ": missing or not a replica's file");
-  }
-  if (version != 1) {
-    return Corruption(path + ": format " + std::to_string(version) +
-                      " is newer than this program's 1");
-  }
-  if (id != replica.value) {
-    return Corruption(path + ": holds replica " + std::to_string(id) + ", the catalog names " +
-                      replica.ToString());
-  }
-  return Status::Ok();
-}
-
 }  // namespace
 
 asio::awaitable<Status> Partition::OnBlockingPool(std::function<Status()> work) {
@@ -153,6 +134,7 @@ Status Partition::OpenStore(AppliedState* applied) {
   };
   ASSIGN_OR_RETURN(store_, storage::PartitionStore::Open(*environment_.storage,
                                                          directory + "/store", fresh, events));
+  if (fresh) RETURN_IF_ERROR(storage::SyncDirectory(directory));  // the catalog is about to rely on it
   storage::PinnedValue value;
   ASSIGN_OR_RETURN(const bool found, store_->Get(kAppliedKey, &value));
   if (found) {

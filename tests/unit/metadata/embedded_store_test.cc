@@ -13,6 +13,9 @@
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <iterator>
+#include <map>
+#include <optional>
 #include <thread>
 
 namespace onggi::metadata {
@@ -266,12 +269,15 @@ TEST_F(EmbeddedStoreTest, RefusesANewerFormatAForeignDatabaseAndDamage) {
     delete db;
   };
   overwrite(options_.directory, "!format", std::string("\x02\0\0\0\0\0\0\0", 8));
+  EXPECT_EQ(EmbeddedStore::ReadAll(options_.directory).status().message(),
+            options_.directory + ": metadata format version 2 is newer than this program's 1");
   Status status = EmbeddedStore::Open(options_).status();
   EXPECT_EQ(status.code(), Code::kCorruption);
   EXPECT_EQ(status.message(), options_.directory +
                                   ": metadata format version 2 is newer than this program's 1");
   EmbeddedOptions foreign((directory_ / "foreign").string());
   overwrite(foreign.directory, "something", "else");
+  EXPECT_EQ(EmbeddedStore::ReadAll(foreign.directory).status().code(), Code::kCorruption);
   EXPECT_EQ(EmbeddedStore::Open(foreign).status().code(), Code::kCorruption);
 
   EmbeddedOptions damaged((directory_ / "damaged").string());
@@ -280,6 +286,110 @@ TEST_F(EmbeddedStoreTest, RefusesANewerFormatAForeignDatabaseAndDamage) {
   status = EmbeddedStore::Open(damaged).status();
   EXPECT_EQ(status.code(), Code::kCorruption);
   EXPECT_THAT(status.message(), HasSubstr(damaged.directory));
+}
+
+/// Path -> content of every file below.
+std::map<std::string, std::string> Files(const std::filesystem::path& directory) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
+    if (entry.is_directory()) {
+      files[entry.path()] = "directory";
+      continue;
+    }
+    std::ifstream file(entry.path(), std::ios::binary);
+    files[entry.path()] = std::string(std::istreambuf_iterator<char>(file), {});
+  }
+  return files;
+}
+
+TEST_F(EmbeddedStoreTest, ReadAllReadsEverythingAndChangesNothing) {
+  for (int life = 0; life < 3; ++life) {
+    for (int i = 0; i < 50; ++i) {
+      ASSERT_TRUE(Put("k/" + std::to_string(i), std::to_string(life)).ok());
+    }
+    Transaction transaction;
+    transaction.deletes = {"k/7"};
+    ASSERT_TRUE(Commit(transaction).ok());
+    const auto expected = Range("", "");
+    store_.reset();  // the first time all is in the write-ahead log, then some in tables
+    const auto before = Files(directory_);
+    const auto read = EmbeddedStore::ReadAll(options_.directory);
+    ASSERT_TRUE(read.ok()) << read.status().ToString();
+    EXPECT_EQ(read->kvs, expected->kvs);
+    EXPECT_EQ(read->revision, expected->revision);
+    EXPECT_FALSE(read->more);
+    EXPECT_EQ(Files(directory_), before);
+    Open();
+  }
+}
+
+TEST_F(EmbeddedStoreTest, ReadAllNamesWhatIsDamagedAndChangesNothing) {
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(Put("k/" + std::to_string(i), "some value").ok());
+  Open();
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(Put("k/" + std::to_string(i), "another").ok());
+  store_.reset();
+  const auto sound = Files(directory_);
+  const auto restore = [&] {
+    std::filesystem::remove_all(options_.directory);
+    std::filesystem::create_directories(options_.directory);
+    for (const auto& [path, content] : sound) {
+      if (content != "directory") std::ofstream(path, std::ios::binary) << content;
+    }
+  };
+  int tried = 0;
+  for (const auto& [path, content] : sound) {
+    const std::string name = std::filesystem::path(path).filename();
+    if (content.empty() || content == "directory" || name.starts_with("LOG") || name.starts_with("OPTIONS") ||
+        name == "IDENTITY") {
+      continue;
+    }
+    std::string flipped = content;
+    flipped[flipped.size() / 2] ^= 0x55;
+    for (const auto& damage : std::vector<std::optional<std::string>>{flipped, "", std::nullopt}) {
+      if (name.ends_with(".log") && damage == "") continue;  // a torn tail
+      restore();
+      std::filesystem::remove(path);
+      if (damage) std::ofstream(path, std::ios::binary) << *damage;
+      const auto before = Files(directory_);
+      const Status status = EmbeddedStore::ReadAll(options_.directory).status();
+      EXPECT_EQ(status.code(), Code::kCorruption) << path << ": " << status.ToString();
+      EXPECT_THAT(status.message(), HasSubstr(damage || !name.ends_with(".log") ? path : ".log"));
+      EXPECT_EQ(Files(directory_), before) << path;
+      ++tried;
+    }
+  }
+  EXPECT_GE(tried, 3 * 4 - 1);  // CURRENT, MANIFEST, a table, a log
+  restore();
+  EXPECT_TRUE(EmbeddedStore::ReadAll(options_.directory).ok());
+}
+
+TEST_F(EmbeddedStoreTest, ReadAllTellsNoStoreFromADamagedOne) {
+  const std::string none = (directory_ / "none").string();
+  EXPECT_EQ(EmbeddedStore::ReadAll(none).status().code(), Code::kNotFound);
+  EXPECT_FALSE(std::filesystem::exists(none));
+  std::filesystem::create_directories(none);
+  EXPECT_EQ(EmbeddedStore::ReadAll(none).status().code(), Code::kNotFound);
+  std::ofstream(none + "/MANIFEST-000001") << "";
+  const Status cut_short = EmbeddedStore::ReadAll(none).status();
+  EXPECT_EQ(cut_short.code(), Code::kNotFound);
+  EXPECT_EQ(cut_short.message(), none + "/CURRENT: missing");
+  // Made, but not written to.
+  rocksdb::Options options;
+  options.create_if_missing = true;
+  rocksdb::DB* db = nullptr;
+  ASSERT_TRUE(rocksdb::DB::Open(options, none, &db).ok());
+  delete db;
+  EXPECT_EQ(EmbeddedStore::ReadAll(none).status().code(), Code::kNotFound);
+  // The others are of no use to it.
+  store_.reset();
+  std::filesystem::remove(options_.directory + "/CURRENT");
+  EXPECT_EQ(EmbeddedStore::ReadAll(options_.directory).status().code(), Code::kCorruption);
+}
+
+TEST_F(EmbeddedStoreTest, OpenMakesNoStoreUnasked) {
+  EmbeddedOptions options((directory_ / "none").string());
+  options.create = false;
+  EXPECT_FALSE(EmbeddedStore::Open(options).ok());
 }
 
 TEST(PrefixEnd, IsTheLeastKeyAfterAllWithThePrefix) {
