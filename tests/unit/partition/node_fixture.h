@@ -232,12 +232,26 @@ class Node {
   /// What a power cut now would leave, given that nothing is under way: a copy of the directory.
   void CopyTo(const std::string& directory) {
     ASSERT_TRUE(log_->Flush().ok());
-    std::filesystem::copy(directory_, directory,
-                          std::filesystem::copy_options::recursive |
-                              std::filesystem::copy_options::overwrite_existing);
+    std::error_code error;
+    do {  // again, when the log has removed a file meanwhile
+      std::filesystem::remove_all(directory, error);
+      std::filesystem::copy(directory_, directory, std::filesystem::copy_options::recursive, error);
+    } while (error);
     for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
       if (entry.path().filename() == "LOCK") std::filesystem::resize_file(entry.path(), 0);
     }
+  }
+
+  /// Returns when the log refuses appends.
+  void FillLogDisk() {
+    log_disk.full = true;
+    // Space is looked at while there are appends.
+    log::EntryView entry;
+    entry.epoch = Epoch(1);
+    ASSERT_TRUE(Eventually([&] {
+      ++entry.index.value;
+      return !log_->Append(PartitionId(1'000'000), std::span(&entry, 1), nullptr).ok();
+    }));
   }
 
   metadata::TransactionResult Commit(metadata::Transaction transaction) {

@@ -305,11 +305,7 @@ TEST_F(Restart, DroppedWhileTheTakeoverWaits) {
 TEST_F(Restart, LogThatRefusesTheRemovalIsAskedAgain) {
   node_->CreateTable(1);
   ASSERT_TRUE(node_->Put(Find(1), "a", "1", "x").status.ok());
-  node_->log_disk.full = true;
-  ASSERT_TRUE(Eventually([&] {
-    (void)node_->Put(Find(1), "a", "1", "y");
-    return node_->log().Stats().out_of_space;
-  }));
+  node_->FillLogDisk();
   node_->DropTable(1);
   EXPECT_TRUE(Eventually([&] { return !fs::exists(node_->PartitionDirectory(1)); }));
   EXPECT_TRUE(HasLog(*node_, 1));
@@ -436,14 +432,7 @@ TEST_F(Restart, StopWhilePartitionsOpen) {
 // A take-over that cannot end (its entry is not durable) must not keep the process.
 TEST_F(Restart, StopDoesNotWaitForATakeoverThatHangs) {
   node_->CreateTable(1);
-  node_->log_disk.full = true;
-  ASSERT_TRUE(Eventually([&] {
-    log::EntryView entry;
-    entry.epoch = Epoch(1);
-    entry.index = LogIndex(1);
-    return !node_->log().Append(PartitionId(77), std::span(&entry, 1), nullptr).ok() ||
-           !node_->log().RemoveGroup(PartitionId(77)).ok();
-  }));
+  node_->FillLogDisk();
   auto finding = std::async(std::launch::async, [&] { return node_->Find(1).status(); });
   ASSERT_TRUE(Eventually([&] { return node_->Config(1).epoch() == 2; }));
   const auto before = std::chrono::steady_clock::now();
@@ -458,14 +447,7 @@ TEST_F(Restart, StopDoesNotWaitForATakeoverThatHangs) {
 
 TEST_F(Restart, TakeoverWaitsForTheFullLog) {
   node_->CreateTable(1);
-  node_->log_disk.full = true;
-  ASSERT_TRUE(Eventually([&] {
-    log::EntryView entry;
-    entry.epoch = Epoch(1);
-    entry.index = LogIndex(1);
-    return !node_->log().Append(PartitionId(77), std::span(&entry, 1), nullptr).ok() ||
-           !node_->log().RemoveGroup(PartitionId(77)).ok();
-  }));
+  node_->FillLogDisk();
   auto finding = std::async(std::launch::async, [&] { return node_->Find(1).status(); });
   ASSERT_TRUE(Eventually([&] { return node_->Config(1).epoch() == 2; }));
   EXPECT_EQ(finding.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);

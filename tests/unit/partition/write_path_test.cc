@@ -326,8 +326,7 @@ TEST_F(WritePath, LowDiskRefusesWritesAndServesReads) {
 
 TEST_F(WritePath, RefusedAppendsAreNotDoneAndLaterWritesWork) {
   ASSERT_TRUE(node_->WriteOne(partition_, Update(kKey, "ADD n :v", {N(1)})).status.ok());
-  node_->log_disk.full = true;
-  ASSERT_TRUE(Eventually([&] { return node_->log().Stats().out_of_space; }));
+  node_->FillLogDisk();
   for (int round = 0; round < 10; ++round) {
     const auto increment = Update(kKey, "ADD n :v", {N(100)});
     const auto other = Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S("other")}}));
