@@ -25,7 +25,6 @@ struct OptionTable::Option {
   std::function<Status(const std::vector<std::string>&)> parse;
 
   std::vector<std::string> flag_values;  ///< filled by CLI11
-  std::vector<CLI::Option*> flags;       ///< one per command that has the option
   std::string source = "default";
 };
 
@@ -236,7 +235,6 @@ void OptionTable::AddFlags(CLI::App& app) {
                                   ->allow_extra_args(false)
                                   ->type_name(option.value_name);
     flag->group(option.group);
-    option.flags.push_back(flag);
   }
 }
 
@@ -341,9 +339,7 @@ Status OptionTable::Apply(const char* const* environment, std::string_view file_
     (*option)->source = name;
   }
   for (auto& option : options_) {
-    const bool given = std::any_of(option->flags.begin(), option->flags.end(),
-                                   [](const CLI::Option* flag) { return flag->count() > 0; });
-    if (!given || option->flag_values.empty()) continue;
+    if (option->flag_values.empty()) continue;  // not given
     std::vector<std::string> values;
     if (option->is_list) {
       for (const std::string& value : option->flag_values) {

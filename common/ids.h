@@ -33,7 +33,8 @@ using LogIndex = StrongId<struct LogIndexTag>;
 /// A revision of the metadata store: every transaction that changes anything adds one. 0 is none.
 using Revision = StrongId<struct RevisionTag>;
 
-/// Names one entry of a partition's log. Of two logs with an equal position, all before it is equal.
+/// Names one entry of a partition's log. Of two logs with an equal position, all before it is
+/// equal.
 struct LogPosition {
   Epoch epoch;
   LogIndex index;

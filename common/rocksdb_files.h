@@ -12,8 +12,8 @@
 
 #include "common/status.h"
 
-/// Looking at a RocksDB directory without changing it: RocksDB's own errors often do not say which file
-/// is damaged. Header only, for the folders that link RocksDB.
+/// Looking at a RocksDB directory without changing it: RocksDB's own errors often do not say which
+/// file is damaged. Header only, for the folders that link RocksDB.
 namespace onggi::rocks {
 
 inline bool FileExists(const std::string& path) {
@@ -59,9 +59,9 @@ inline std::vector<std::string> FilesEndingIn(const std::string& directory,
   return names;
 }
 
-/// `status`, of a read-only open that failed although CheckManifest() did not, with the damaged table in
-/// front: RocksDB blames the manifest for what it finds in the tables. Where every table can be opened,
-/// the file that the message names, or `otherwise`.
+/// `status`, of a read-only open that failed although CheckManifest() did not, with the damaged
+/// table in front: RocksDB blames the manifest for what it finds in the tables. Where every table
+/// can be opened, the file that the message names, or `otherwise`.
 inline std::string DescribeDamage(const rocksdb::Status& status, const std::string& directory,
                                   const std::string& otherwise) {
   std::string message = status.ToString();

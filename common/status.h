@@ -13,17 +13,17 @@ namespace onggi {
 /// What went wrong, as far as a caller in another module needs to tell. The message says the rest.
 enum class Code : uint8_t {
   kOk,
-  kInvalidArgument,     ///< the request is wrong; the message is meant for its author
-  kNotFound,            ///< the named thing does not exist
-  kAlreadyExists,       ///< the named thing exists
-  kConditionFailed,     ///< a condition, or a compare of a swap, did not hold
-  kNotPrimary,          ///< this replica may not serve the request now
-  kUnavailable,         ///< try again: closing, overloaded or taking over
-  kResourceExhausted,   ///< a bound was reached: queue bytes, collection size
-  kOutOfSpace,          ///< the disk is below its reserve; reads go on
-  kUnknownOutcome,      ///< the write may or may not have happened
-  kCorruption,          ///< bytes on disk are damaged, or of a format newer than this program
-  kIoError,             ///< the operating system refused
+  kInvalidArgument,    ///< the request is wrong; the message is meant for its author
+  kNotFound,           ///< the named thing does not exist
+  kAlreadyExists,      ///< the named thing exists
+  kConditionFailed,    ///< a condition, or a compare of a swap, did not hold
+  kNotPrimary,         ///< this replica may not serve the request now
+  kUnavailable,        ///< try again: closing, overloaded or taking over
+  kResourceExhausted,  ///< a bound was reached: queue bytes, collection size
+  kOutOfSpace,         ///< the disk is below its reserve; reads go on
+  kUnknownOutcome,     ///< the write may or may not have happened
+  kCorruption,         ///< bytes on disk are damaged, or of a format newer than this program
+  kIoError,            ///< the operating system refused
   kDeadlineExceeded,
   kInternal,
 };
@@ -62,9 +62,7 @@ inline Status InvalidArgument(std::string message) {
 inline Status NotFound(std::string message) { return {Code::kNotFound, std::move(message)}; }
 inline Status Corruption(std::string message) { return {Code::kCorruption, std::move(message)}; }
 inline Status Internal(std::string message) { return {Code::kInternal, std::move(message)}; }
-inline Status Unavailable(std::string message) {
-  return {Code::kUnavailable, std::move(message)};
-}
+inline Status Unavailable(std::string message) { return {Code::kUnavailable, std::move(message)}; }
 
 /// An IoError that says which file, which call and what errno meant.
 Status IoError(std::string_view call, std::string_view path, int error_number);
@@ -108,10 +106,10 @@ class [[nodiscard]] Result {
 #define ONGGI_CONCAT(a, b) ONGGI_CONCAT_INNER(a, b)
 
 /// Returns from the enclosing function when `expression` is not ok.
-#define RETURN_IF_ERROR(expression)                                       \
-  do {                                                                    \
+#define RETURN_IF_ERROR(expression)                                         \
+  do {                                                                      \
     if (::onggi::Status status_ = (expression); !status_.ok()) [[unlikely]] \
-      return status_;                                                     \
+      return status_;                                                       \
   } while (false)
 
 /// `ASSIGN_OR_RETURN(auto x, F())`: x = the value of F(), or returns F()'s Status.

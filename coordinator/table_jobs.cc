@@ -122,8 +122,8 @@ asio::awaitable<Status> TableJobs::Advance(TableId table) {
   }
 }
 
-/// One transaction: the partition's key, the ids it took and the table's new status, so that an ACTIVE
-/// table has its partitions whatever crashes.
+/// One transaction: the partition's key, the ids it took and the table's new status, so that an
+/// ACTIVE table has its partitions whatever crashes.
 asio::awaitable<Status> TableJobs::Create(metadata::KeyValue kv, proto::Table record) {
   const std::string next_partition = keys::NextPartition();
   const std::string next_replica = keys::NextReplica();
@@ -150,8 +150,8 @@ asio::awaitable<Status> TableJobs::Create(metadata::KeyValue kv, proto::Table re
   transaction.puts.push_back({kv.key, record.SerializeAsString()});
   Take(next_partition, *partition, &transaction);
   Take(next_replica, *replica, &transaction);
-  transaction.puts.push_back(
-      {keys::Partition(TableId(record.id()), PartitionId(partition->id)), config.SerializeAsString()});
+  transaction.puts.push_back({keys::Partition(TableId(record.id()), PartitionId(partition->id)),
+                              config.SerializeAsString()});
   co_return co_await Commit(std::move(transaction));
 }
 

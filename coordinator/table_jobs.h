@@ -13,15 +13,16 @@
 
 namespace onggi::coordinator {
 
-/// Carries tables from the state that a request asked for to the one that it meant: CREATING gets its
-/// partitions and becomes ACTIVE, UPDATING takes its pending record, DELETING goes with all it had.
+/// Carries tables from the state that a request asked for to the one that it meant: CREATING gets
+/// its partitions and becomes ACTIVE, UPDATING takes its pending record, DELETING goes with all it
+/// had.
 ///
 /// The catalog is the whole state of a job: each step is one transaction that compares the table's
-/// record, so any coordinator may resume a job after a crash, and two at once do no harm. Follows the
-/// catalog's watch; its state belongs to `executor` (a strand or a single thread).
+/// record, so any coordinator may resume a job after a crash, and two at once do no harm. Follows
+/// the catalog's watch; its state belongs to `executor` (a strand or a single thread).
 ///
-/// Failure: an unavailable store is asked again after kRetryInterval; a lost compare reads the record
-/// again.
+/// Failure: an unavailable store is asked again after kRetryInterval; a lost compare reads the
+/// record again.
 class TableJobs {
  public:
   /// `store` must outlive it. Replicas are placed on `node` (`onggi dev`: the only one).

@@ -96,8 +96,8 @@ Status DevServer::OpenStores() {
   auto& write_time = registry_.AddLatency("onggi_log_write_seconds", "Time of one log write");
   auto& batch_entries = registry_.AddHistogram("onggi_log_batch_entries", "Entries per log write",
                                                metrics::CountBounds());
-  auto& batch_bytes = registry_.AddHistogram("onggi_log_batch_bytes", "Bytes per log write",
-                                             metrics::SizeBounds());
+  auto& batch_bytes =
+      registry_.AddHistogram("onggi_log_batch_bytes", "Bytes per log write", metrics::SizeBounds());
   log_options.on_batch = [&](const log::BatchObservation& batch) {
     write_time.Observe(batch.write_time);
     if (batch.sync_time.count() > 0) sync_time.Observe(batch.sync_time);
@@ -111,8 +111,8 @@ Status DevServer::OpenStores() {
     ASSIGN_OR_RETURN(metadata_, metadata::EmbeddedStore::Open(std::move(metadata_options)));
     return Status::Ok();
   };
-  // A new directory's two stores are made side by side, for the time to the first answer. Otherwise the
-  // log, which checks itself as it opens, comes first: where it is damaged nothing may change.
+  // A new directory's two stores are made side by side, for the time to the first answer. Otherwise
+  // the log, which checks itself as it opens, comes first: where it is damaged nothing may change.
   Status metadata_status;
   std::thread metadata_opener;
   if (data_->created()) metadata_opener = std::thread([&] { metadata_status = open_metadata(); });
@@ -178,8 +178,10 @@ Status DevServer::RegisterNode() {
 }
 
 Status DevServer::Listen() {
+  dynamodb::ControlPlaneOptions control_options;
+  control_options.active_wait = std::chrono::seconds(2);
   control_plane_ = std::make_unique<dynamodb::ControlPlane>(
-      *metadata_, catalog_, static_cast<dynamodb::TableStatistics&>(*this));
+      *metadata_, catalog_, static_cast<dynamodb::TableStatistics&>(*this), control_options);
   dynamodb::OperationTable operations;
   dynamodb::RegisterControlOperations(*control_plane_, &operations);
   dynamodb::RegisterItemOperations(partitions_.get(), &operations);
@@ -259,8 +261,7 @@ asio::awaitable<dynamodb::TableFigures> DevServer::Figures(TableId table) {
     const partition::PartitionStatistics one = partition->statistics();
     figures.item_count += one.item_count;
     figures.size_bytes += one.item_bytes;
-    figures.local_indexes.resize(
-        std::max(figures.local_indexes.size(), one.local_indexes.size()));
+    figures.local_indexes.resize(std::max(figures.local_indexes.size(), one.local_indexes.size()));
     for (size_t i = 0; i < one.local_indexes.size(); ++i) {
       figures.local_indexes[i].item_count += one.local_indexes[i].entry_count;
       figures.local_indexes[i].size_bytes += one.local_indexes[i].entry_bytes;
@@ -282,8 +283,9 @@ void DevServer::Stop() {
   if (metadata_ != nullptr) metadata_->Close();
   if (log_ != nullptr) log_->Close();
   if (io_ != nullptr) io_->Stop();
-  // What is still queued on the I/O threads (a timer, news of the log) refers to partitions: it goes
-  // while the partitions' environment is there, and after everything that has sockets or timers there.
+  // What is still queued on the I/O threads (a timer, news of the log) refers to partitions: it
+  // goes while the partitions' environment is there, and after everything that has sockets or
+  // timers there.
   admin_server_.reset();
   aws_server_.reset();
   api_.reset();

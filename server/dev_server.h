@@ -33,8 +33,8 @@ class DevServer final : private dynamodb::TableStatistics {
   explicit DevServer(ServerOptions options);
   ~DevServer() override;
 
-  /// Opens the data directory, recovers, listens. On failure nothing listens and the directory is as
-  /// it was.
+  /// Opens the data directory, recovers, listens. On failure nothing listens and the directory is
+  /// as it was.
   Status Start();
   /// Drains requests, flushes, closes.
   void Stop();

@@ -34,8 +34,8 @@ Status ConfigureLog(const ServerOptions& options) {
 }
 
 void PrintWelcome(const ServerOptions& options, const DevServer& server) {
-  const std::string host = options.bind.find(':') == std::string::npos ? options.bind
-                                                                       : "[" + options.bind + "]";
+  const std::string host =
+      options.bind.find(':') == std::string::npos ? options.bind : "[" + options.bind + "]";
   const std::string endpoint = "http://" + host + ":" + std::to_string(server.aws_port());
   std::printf("dynamodb  %s\n", endpoint.c_str());
   std::printf("admin     http://%s:%u/metrics\n", host.c_str(), server.admin_port());
@@ -55,6 +55,11 @@ int RunDev(const ServerOptions& options) {
     DevServer server(options);
     status = server.Start();
     if (status.ok()) {
+      if (options.credentials.empty() && options.bind != "::1" &&
+          !options.bind.starts_with("127.")) {
+        log::Warn("every request is accepted: no --credentials, and not bound to loopback", "bind",
+                  options.bind);
+      }
       PrintWelcome(options, server);
       int received = 0;
       sigwait(&signals, &received);

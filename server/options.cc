@@ -19,7 +19,8 @@ void ServerOptions::AddTo(OptionTable* table) {
   table->Add("admin-port", &admin_port, "Metrics and health (0: any free port)");
   table->Add("gateway-port", &gateway_port, "HTTP gateway; nothing listens on it in this version");
   table->Add("grpc-port", &grpc_port, "gRPC service; nothing listens on it in this version");
-  table->Add("max-connections", &max_connections, "Open connections (0: as many as open files allow)");
+  table->Add("max-connections", &max_connections,
+             "Open connections (0: as many as open files allow)");
   table->Add("idle-timeout", &idle_timeout, "Close a connection that sent nothing for this long");
   table->Add("header-timeout", &header_timeout, "Time for a request's header to arrive");
   table->Add("body-timeout", &body_timeout, "Time for a request's body, beside 16 KB a second");
@@ -47,17 +48,18 @@ void ServerOptions::AddTo(OptionTable* table) {
     for (const std::string& pair : credentials) {
       const size_t colon = pair.find(':');
       if (colon == 0 || colon == std::string::npos || colon + 1 == pair.size()) {
-        return InvalidArgument("credentials: each is ACCESSKEY:SECRET");
+        return InvalidArgument("--credentials: each is ACCESSKEY:SECRET");
       }
     }
     if (memory.value != 0 && memory.value < MiB(16).value) {
-      return InvalidArgument("memory: at least 16MB");
+      return InvalidArgument("--memory: at least 16MB");
     }
-    if (log_limit.value < MiB(16).value) return InvalidArgument("log-limit: at least 16MB");
-    if (threads > 256) return InvalidArgument("threads: at most 256");
-    if (region.empty()) return InvalidArgument("region: must not be empty");
-    if (account_id.size() != 12 || account_id.find_first_not_of("0123456789") != std::string::npos) {
-      return InvalidArgument("account-id: 12 digits");
+    if (log_limit.value < MiB(16).value) return InvalidArgument("--log-limit: at least 16MB");
+    if (threads > 256) return InvalidArgument("--threads: at most 256");
+    if (region.empty()) return InvalidArgument("--region: must not be empty");
+    if (account_id.size() != 12 ||
+        account_id.find_first_not_of("0123456789") != std::string::npos) {
+      return InvalidArgument("--account-id: 12 digits");
     }
     return Status::Ok();
   });

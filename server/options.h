@@ -25,7 +25,7 @@ struct ServerOptions {
   /// "ACCESSKEY:secret"; none: every request is accepted.
   std::vector<std::string> credentials;
 
-  Bytes memory{0};  ///< 0: a quarter of the machine
+  Bytes memory{0};       ///< 0: a quarter of the machine
   uint32_t threads = 0;  ///< 0: one per core
   std::string durability = "sync";
   Bytes disk_reserve{0};

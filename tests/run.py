@@ -34,15 +34,20 @@ def build(tree, *targets):
         sys.exit(1)
 
 
+skipped_tests = []
+
+
 def read_junit(path):
-    """(passed, failed) of a JUnit file; a missing file is one failure."""
+    """(passed, failed) of a JUnit file; a missing file is one failure. Skips go to skipped_tests."""
     if not path.exists():
         return 0, 1
     passed = failed = 0
     for case in ElementTree.parse(path).getroot().iter("testcase"):
         if case.find("failure") is not None or case.find("error") is not None:
             failed += 1
-        elif case.find("skipped") is None:
+        elif case.find("skipped") is not None or case.get("result") == "skipped":
+            skipped_tests.append(f"{case.get('classname')}.{case.get('name')}")
+        else:
             passed += 1
     return passed, failed
 
@@ -71,7 +76,9 @@ def googletests(tree, env=None):
 def pytest(folder, tree="release", env=None):
     report = RESULTS / f"{tree}-{folder.replace('/', '-')}.xml"
     report.unlink(missing_ok=True)
-    settings = {"ONGGI_BINARY": str(ROOT / "build" / tree / "onggi"), **(env or {})}
+    # Figures are for ./x bench on a quiet machine; here they only may not be off by a multiple.
+    settings = {"ONGGI_BINARY": str(ROOT / "build" / tree / "onggi"), "ONGGI_TIMING_SLACK": "3",
+                **(env or {})}
     code = command(
         ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{folder}",
          f"--junitxml={report}"], settings)
@@ -96,7 +103,7 @@ def asan():
     """The sanitizer build runs the unit tests and the integration tests."""
     build("asan")
     good, bad = googletests("asan", SANITIZER_ENV)
-    more_good, more_bad = pytest("integration", "asan", {**SANITIZER_ENV, "ONGGI_SLOW_BUILD": "1"})
+    more_good, more_bad = pytest("integration", "asan", {**SANITIZER_ENV, "ONGGI_TIMING_SLACK": "20"})
     return good + more_good, bad + more_bad
 
 
@@ -181,7 +188,9 @@ def main():
     print("== summary")
     for name, passed, failed, seconds in rows:
         print(f"  {name:<14} {passed:5} ok {failed:5} bad {seconds:7.0f} s")
-    print(f"{total_passed} passed, {total_failed} failed", flush=True)
+    for name in skipped_tests:
+        print(f"  skipped: {name}")
+    print(f"{total_passed} passed, {total_failed} failed, {len(skipped_tests)} skipped", flush=True)
     return 1 if total_failed or not total_passed else 0
 
 

@@ -113,9 +113,7 @@ void Group::On(const SwapResult& event, Actions* actions) {
       suspended_ = true;
       AskToRead(actions);
       break;
-    case SwapResult::Outcome::kUnknown:
-      ask_again_at_ = now_ + kRetryInterval;
-      break;
+    case SwapResult::Outcome::kUnknown: ask_again_at_ = now_ + kRetryInterval; break;
   }
 }
 

@@ -94,7 +94,8 @@ rocksdb::Options MakeOptions() {
   return options;
 }
 
-/// Reads everything. False: an empty database, in which even the format record is yet to be written.
+/// Reads everything. False: an empty database, in which even the format record is yet to be
+/// written.
 Result<bool> ReadSpace(rocksdb::DB* db, const std::string& directory, Space* space,
                        Revision* revision) {
   std::string format;

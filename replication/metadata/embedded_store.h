@@ -33,14 +33,15 @@ struct EmbeddedOptions {
 /// (kOutOfSpace if that was the cause) until a write goes through again.
 class EmbeddedStore : public MetadataStore {
  public:
-  /// Reads the whole key space of a store that no process has open, and changes nothing. kCorruption,
-  /// naming the file, when it is damaged or of a newer format; kNotFound, naming what is missing, when
-  /// there is no store or its creation was cut short before any transaction. Blocks.
+  /// Reads the whole key space of a store that no process has open, and changes nothing.
+  /// kCorruption, naming the file, when it is damaged or of a newer format; kNotFound, naming what
+  /// is missing, when there is no store or its creation was cut short before any transaction.
+  /// Blocks.
   static Result<RangeResult> ReadAll(const std::string& directory);
 
   /// Opens or creates the directory. kCorruption, naming the file, when it is damaged or of a newer
-  /// format; by then RocksDB may have written to it, so where a refused directory must stay as it is,
-  /// ReadAll() goes first.
+  /// format; by then RocksDB may have written to it, so where a refused directory must stay as it
+  /// is, ReadAll() goes first.
   static Result<std::unique_ptr<EmbeddedStore>> Open(EmbeddedOptions options);
 
   /// Answers what is pending, then stops. Further requests answer kUnavailable. Watches get no more

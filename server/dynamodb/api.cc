@@ -16,6 +16,9 @@ namespace {
 constexpr std::string_view kJson10 = "application/x-amz-json-1.0";
 constexpr std::string_view kJson = "application/json";
 constexpr std::string_view kTargetPrefix = "DynamoDB_20120810.";
+constexpr std::string_view kStreamsPrefix = "DynamoDBStreams_20120810.";
+constexpr std::string_view kStreamsOperations[] = {"DescribeStream", "GetRecords",
+                                                   "GetShardIterator", "ListStreams"};
 constexpr std::string_view kNotHere = "<UnknownOperationException/>\n";
 
 // Past this many credentials seen, further ones get a scope of their own per request.
@@ -35,6 +38,18 @@ void AppendCrcHeader(http::Response& response) {
   char digits[12];
   const auto [end, error] = std::to_chars(digits, digits + sizeof(digits), Crc32(response.body));
   response.AddHeader("x-amz-crc32", std::string_view(digits, static_cast<size_t>(end - digits)));
+}
+
+/// What a target that the DynamoDB API does not have answers: the streams API exists, and is not
+/// built.
+ApiError UnknownTarget(std::string_view target) {
+  if (target.starts_with(kStreamsPrefix)) {
+    target.remove_prefix(kStreamsPrefix.size());
+    for (const std::string_view operation : kStreamsOperations) {
+      if (target == operation) return NotSupported(operation);
+    }
+  }
+  return {ErrorType::kUnknownOperation, {}, {}};
 }
 
 /// A header value that may be echoed: anything but control characters.
@@ -98,8 +113,8 @@ struct Api::Meters {
     std::call_once(made[result], [&] {
       const metrics::Labels labels = {{"operation", operation},
                                       {"outcome", std::string(kResultNames[result])}};
-      results[result].count = &registry.AddCounter("onggi_dynamodb_requests_total",
-                                                   "Requests answered.", labels);
+      results[result].count =
+          &registry.AddCounter("onggi_dynamodb_requests_total", "Requests answered.", labels);
       results[result].latency =
           &registry.AddLatency("onggi_dynamodb_request_duration_seconds",
                                "From a request's last byte to its answer.", labels);
@@ -134,8 +149,8 @@ Api::Api(ApiOptions options, Catalog& catalog, OperationTable operations,
       catalog_(catalog),
       operations_(std::move(operations)),
       registry_(registry),
-      default_scope_(std::make_shared<const Scope>(
-          Scope{"default", options_.region, options_.account_id})),
+      default_scope_(
+          std::make_shared<const Scope>(Scope{"default", options_.region, options_.account_id})),
       health_("healthy: dynamodb." + options_.region + ".amazonaws.com "),
       unknown_meters_(std::make_unique<Meters>(registry, "unknown")) {
   if (options_.secrets) {
@@ -234,8 +249,7 @@ Outcome Api::ReadBody(const http::Request& request, Call& call) {
   std::string_view body = request.body;
   const http::Encoding encoding = http::ParseContentEncoding(request.Get("content-encoding"));
   if (encoding != http::Encoding::kIdentity) {
-    const Status status =
-        http::Decompress(encoding, body, options_.max_body, &call.decoded_body);
+    const Status status = http::Decompress(encoding, body, options_.max_body, &call.decoded_body);
     if (status.code() == Code::kResourceExhausted) {
       return ApiError{ErrorType::kRequestTooLarge, {}, {}};
     }
@@ -259,7 +273,8 @@ Outcome Api::Authenticate(const http::Request& request, Call& call) {
   if (verifier_ != nullptr) {
     thread_local std::vector<std::pair<std::string_view, std::string_view>> headers;
     headers.clear();
-    for (const http::Header& header : request.headers) headers.emplace_back(header.name, header.value);
+    for (const http::Header& header : request.headers)
+      headers.emplace_back(header.name, header.value);
     sigv4::RequestView view;
     view.method = request.method_name;
     view.path = request.path;
@@ -307,7 +322,7 @@ Outcome Api::Begin(const http::Request& request, Call& call) {
   Outcome read = ReadBody(request, call);
   const bool no_body = request.body.empty();
   if (!read.ok() && !no_body) return read;
-  if (call.entry == nullptr) return ApiError{ErrorType::kUnknownOperation, {}, {}};
+  if (call.entry == nullptr) return UnknownTarget(request.Get("x-amz-target"));
   if (Outcome outcome = Authenticate(request, call); !outcome.ok()) return outcome;
   if (!read.ok()) return read;
   if (Outcome outcome = ValidateInput(*call.entry->model, call.input.object()); !outcome.ok()) {
@@ -362,13 +377,12 @@ void Api::Count(const http::Request& request, const Call& call, const Outcome& o
     if (result == kServerError) {
       static log::RateLimit limit(std::chrono::seconds(1));
       if (const uint64_t times = limit.Allow()) {
-        log::Warn("request failed", "request_id", request.request_id, "operation",
-                  meters.operation, "error", info.name, "message", outcome.error().message,
-                  "times", times);
+        log::Warn("request failed", "request_id", request.request_id, "operation", meters.operation,
+                  "error", info.name, "message", outcome.error().message, "times", times);
       }
     } else {
-      log::Debug("request refused", "request_id", request.request_id, "operation",
-                 meters.operation, "error", info.name, "message", outcome.error().message);
+      log::Debug("request refused", "request_id", request.request_id, "operation", meters.operation,
+                 "error", info.name, "message", outcome.error().message);
     }
   }
   const auto elapsed = std::chrono::steady_clock::now() - request.arrival;
@@ -377,8 +391,8 @@ void Api::Count(const http::Request& request, const Call& call, const Outcome& o
   of.latency->Observe(std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed));
   meters.CountBytes(request.body.size(), bytes_out);
   if (result == kOk && log::Enabled(log::Level::kDebug)) {
-    log::Debug("request answered", "request_id", request.request_id, "operation",
-               meters.operation, "bytes_out", bytes_out, "elapsed_ms", elapsed);
+    log::Debug("request answered", "request_id", request.request_id, "operation", meters.operation,
+               "bytes_out", bytes_out, "elapsed_ms", elapsed);
   }
 }
 

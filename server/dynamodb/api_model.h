@@ -5,8 +5,9 @@
 #include <span>
 #include <string_view>
 
-/// The API as data: the shapes of every operation's input with their constraints, generated from the
-/// public API model by tools/generate_api_model.py (api_model.inc). Documentation texts are not in it.
+/// The API as data: the shapes of every operation's input with their constraints, generated from
+/// the public API model by tools/generate_api_model.py (api_model.inc). Documentation texts are not
+/// in it.
 namespace onggi::dynamodb {
 
 enum class ShapeKind : uint8_t {
@@ -27,8 +28,8 @@ enum class NameRule : uint8_t {
   kNone,
   /// Item operations: classical constraint errors, unless the value is an ARN.
   kData,
-  /// Control operations: "TableName must be at least 3 characters long and at most 255 characters long",
-  /// ahead of every other constraint.
+  /// Control operations: "TableName must be at least 3 characters long and at most 255 characters
+  /// long", ahead of every other constraint.
   kControl,
 };
 
@@ -41,18 +42,19 @@ struct Member {
   ShapeIndex shape;
   bool required;
   NameRule name_rule;
-  uint8_t model_position;  ///< place in the API model; members() stand in the service's checking order
+  uint8_t
+      model_position;  ///< place in the API model; members() stand in the service's checking order
 };
 
 struct Shape {
-  std::string_view name;     ///< "AttributeValue"
+  std::string_view name;  ///< "AttributeValue"
   ShapeKind kind;
-  bool constrained;          ///< it, or something inside it, has a constraint worth a walk
-  uint16_t first_member;     ///< of kStructure: into the member table
+  bool constrained;       ///< it, or something inside it, has a constraint worth a walk
+  uint16_t first_member;  ///< of kStructure: into the member table
   uint16_t member_count;
-  ShapeIndex element;        ///< of kList and kMap (values)
-  ShapeIndex key;            ///< of kMap
-  int64_t min;               ///< length of strings, blobs, lists, maps; value of numbers; kNoBound
+  ShapeIndex element;  ///< of kList and kMap (values)
+  ShapeIndex key;      ///< of kMap
+  int64_t min;         ///< length of strings, blobs, lists, maps; value of numbers; kNoBound
   int64_t max;
   std::string_view pattern;  ///< empty: none
   uint16_t first_enum;       ///< into the table of enum values

@@ -21,8 +21,8 @@
 
 namespace onggi::dynamodb {
 
-/// A table as requests see it: the catalog's record and what follows from it. Immutable; a change of
-/// the record makes another one.
+/// A table as requests see it: the catalog's record and what follows from it. Immutable; a change
+/// of the record makes another one.
 struct Table {
   proto::Table record;
   std::shared_ptr<const partition::TableSchema> schema;
@@ -38,12 +38,13 @@ struct Table {
   }
 };
 
-/// Every table's record, kept up to date from the metadata store's watch, in memory for the hot path.
+/// Every table's record, kept up to date from the metadata store's watch, in memory for the hot
+/// path.
 ///
-/// Made by main; filled by CatalogWatcher, and ahead of it by the control operations of this process, so
-/// that they read their own writes; read from any thread. Sixteen locks, each for the tables whose
-/// names hash to it: a reader of Find() holds one, shared, for one lookup. What writes go by (ids,
-/// revisions, names in order) is under a lock of its own.
+/// Made by main; filled by CatalogWatcher, and ahead of it by the control operations of this
+/// process, so that they read their own writes; read from any thread. Sixteen locks, each for the
+/// tables whose names hash to it: a reader of Find() holds one, shared, for one lookup. What writes
+/// go by (ids, revisions, names in order) is under a lock of its own.
 class Catalog {
  public:
   /// `account_id` stands in ARNs.
@@ -69,8 +70,8 @@ class Catalog {
   /// Replaces everything by these records: the store as of `revision`.
   void Reset(const std::vector<std::pair<proto::Table, Revision>>& records, Revision revision);
 
-  /// A record that this process has just committed at `revision`. Nothing happens where the watch was
-  /// faster.
+  /// A record that this process has just committed at `revision`. Nothing happens where the watch
+  /// was faster.
   void PutCommitted(const proto::Table& record, Revision revision);
 
  private:
@@ -120,8 +121,8 @@ struct TableFigures {
 class TableStatistics {
  public:
   virtual ~TableStatistics() = default;
-  /// Zeros for a table without partitions. May open a partition that nobody has used since the start:
-  /// resumes on the caller's executor.
+  /// Zeros for a table without partitions. May open a partition that nobody has used since the
+  /// start: resumes on the caller's executor.
   virtual boost::asio::awaitable<TableFigures> Figures(TableId table) = 0;
 };
 
@@ -132,8 +133,8 @@ std::string MakeTableArn(std::string_view region, std::string_view account_id,
 struct CallContext;
 
 /// The usable table that an item operation names, by name or by ARN. Errors: the data plane's
-/// ResourceNotFoundException, also for a table that is being created or deleted; a ValidationException
-/// for an ARN of another region or account.
+/// ResourceNotFoundException, also for a table that is being created or deleted; a
+/// ValidationException for an ARN of another region or account.
 Outcome FindTableForData(const CallContext& context, std::string_view name_or_arn,
                          std::shared_ptr<const Table>* table);
 

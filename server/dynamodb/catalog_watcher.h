@@ -13,10 +13,10 @@ namespace onggi::dynamodb {
 
 /// Keeps a Catalog equal to the table records of the metadata store.
 ///
-/// Made by main after the store, stopped before it. Its state belongs to `executor`, which must be a
-/// strand or a single thread; Start() and Stop() may be called from elsewhere. A watch that fell too far
-/// behind (compacted) reads the whole range again; while the store is unavailable the catalog stays as
-/// it was, and reading is retried.
+/// Made by main after the store, stopped before it. Its state belongs to `executor`, which must be
+/// a strand or a single thread; Start() and Stop() may be called from elsewhere. A watch that fell
+/// too far behind (compacted) reads the whole range again; while the store is unavailable the
+/// catalog stays as it was, and reading is retried.
 class CatalogWatcher {
  public:
   /// `store` and `catalog` must outlive it.

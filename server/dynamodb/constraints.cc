@@ -13,7 +13,8 @@ using simdjson::dom::element;
 
 /// The service lists no more than this.
 constexpr size_t kMaxErrors = 10;
-/// Values are shown whole up to here: ten of them must not make an answer of the request's size each.
+/// Values are shown whole up to here: ten of them must not make an answer of the request's size
+/// each.
 constexpr size_t kMaxShownValue = 64 * 1024;
 
 /// A value as Java prints it: lists [a, b], maps {k=v}, structures Name(member=value).
@@ -88,7 +89,8 @@ class JavaText {
 
   void AppendStructure(const Shape& shape, element value) {
     if (shape.name == "AttributeValue") {
-      // Java's default: class and hash code. Any eight digits will do; equal values have equal ones.
+      // Java's default: class and hash code. Any eight digits will do; equal values have equal
+      // ones.
       char hash[9];
       std::snprintf(hash, sizeof(hash), "%x", Crc32(simdjson::minify(value)));
       out_.append("com.amazonaws.dynamodb.v20120810.AttributeValue@").append(hash);
@@ -136,8 +138,8 @@ class ConstraintWalk {
   bool full() const { return errors_.size() >= kMaxErrors; }
   void Add(const std::string& shown, const std::string& path, std::string_view constraint) {
     if (full()) return;
-    errors_.push_back("Value " + shown + " at '" + path + "' failed to satisfy constraint: " +
-                      std::string(constraint));
+    errors_.push_back("Value " + shown + " at '" + path +
+                      "' failed to satisfy constraint: " + std::string(constraint));
   }
   static std::string Quoted(std::string text) { return "'" + std::move(text) + "'"; }
   /// "[Member must have length less than or equal to 25, Member must have ...]"

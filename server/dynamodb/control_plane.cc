@@ -1,5 +1,9 @@
 #include "server/dynamodb/control_plane.h"
 
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <chrono>
 
 #include "common/log.h"
@@ -50,8 +54,7 @@ ControlPlane::ControlPlane(metadata::MetadataStore& store, Catalog& catalog,
     : store_(store), catalog_(catalog), statistics_(statistics), options_(options), clock_(clock) {}
 
 int64_t ControlPlane::NowMs() const {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             clock_.WallNow().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::milliseconds>(clock_.WallNow().time_since_epoch())
       .count();
 }
 
@@ -59,8 +62,7 @@ boost::asio::awaitable<void> ControlPlane::Describe(const CallContext& context,
                                                     const proto::Table& record,
                                                     std::string_view member, std::string* body) {
   const TableFigures figures = co_await statistics_.Figures(TableId(record.id()));
-  const std::string arn =
-      MakeTableArn(record.region(), context.scope->account_id, record.name());
+  const std::string arn = MakeTableArn(record.region(), context.scope->account_id, record.name());
   ObjectWriter answer(body);
   WriteTableDescription(record, arn, figures, NowMs(), answer.Key(member));
 }
@@ -79,9 +81,8 @@ boost::asio::awaitable<Outcome> ControlPlane::CommitNew(proto::Table* record) {
 
     metadata::Transaction transaction;
     transaction.compares.push_back(metadata::Compare::Missing(name_key));
-    transaction.compares.push_back(
-        next.ok() ? metadata::Compare::At(next_key, next->mod_revision)
-                  : metadata::Compare::Missing(next_key));
+    transaction.compares.push_back(next.ok() ? metadata::Compare::At(next_key, next->mod_revision)
+                                             : metadata::Compare::Missing(next_key));
     transaction.puts.push_back({next_key, keys::FormatId(id + 1)});
     transaction.puts.push_back({name_key, keys::FormatId(id)});
     transaction.puts.push_back({keys::Table(TableId(id)), record->SerializeAsString()});
@@ -152,14 +153,29 @@ boost::asio::awaitable<Outcome> ControlPlane::CreateTable(CallContext& context, 
   log::Info("table created", "table", record.name(), "id", record.id(), "request_id",
             context.request_id);
   co_await Describe(context, record, "TableDescription", body);
+  co_await WaitUntilActive(record);
   co_return Outcome();
+}
+
+boost::asio::awaitable<void> ControlPlane::WaitUntilActive(const proto::Table& record) {
+  constexpr auto kPoll = std::chrono::milliseconds(1);
+  const SteadyTime deadline = clock_.Now() + options_.active_wait;
+  boost::asio::steady_timer timer(co_await boost::asio::this_coro::executor);
+  while (clock_.Now() < deadline) {
+    const auto table = catalog_.Find(record.account(), record.name());
+    if (table == nullptr || table->record.status() != proto::TABLE_STATUS_CREATING) co_return;
+    timer.expires_after(kPoll);
+    boost::system::error_code error;
+    auto token = boost::asio::redirect_error(boost::asio::use_awaitable, error);
+    co_await timer.async_wait(token);
+    if (error) co_return;
+  }
 }
 
 boost::asio::awaitable<Outcome> ControlPlane::DeleteTable(CallContext& context, Input input,
                                                           std::string* body) {
   std::shared_ptr<const Table> table;
-  if (Outcome outcome =
-          FindTableForControl(context, input.StringOr("TableName", ""), &table);
+  if (Outcome outcome = FindTableForControl(context, input.StringOr("TableName", ""), &table);
       !outcome.ok()) {
     co_return outcome;
   }
@@ -190,8 +206,7 @@ boost::asio::awaitable<Outcome> ControlPlane::DeleteTable(CallContext& context, 
 boost::asio::awaitable<Outcome> ControlPlane::DescribeTable(CallContext& context, Input input,
                                                             std::string* body) {
   std::shared_ptr<const Table> table;
-  if (Outcome outcome =
-          FindTableForControl(context, input.StringOr("TableName", ""), &table);
+  if (Outcome outcome = FindTableForControl(context, input.StringOr("TableName", ""), &table);
       !outcome.ok()) {
     co_return outcome;
   }
@@ -208,14 +223,12 @@ Outcome ControlPlane::ListTables(CallContext& context, Input input, std::string*
   if (more) names.resize(limit);
   ObjectWriter answer(body);
   if (more) answer.String("LastEvaluatedTableName", names.back());
-  WriteArray(names, answer.Key("TableNames"), [](const std::string& name, std::string* out) {
-    model::WriteJsonString(name, out);
-  });
+  WriteArray(names, answer.Key("TableNames"),
+             [](const std::string& name, std::string* out) { model::WriteJsonString(name, out); });
   return {};
 }
 
-Outcome ControlPlane::DescribeLimits(CallContext& /*context*/, Input /*input*/,
-                                     std::string* body) {
+Outcome ControlPlane::DescribeLimits(CallContext& /*context*/, Input /*input*/, std::string* body) {
   ObjectWriter answer(body);
   answer.Int("AccountMaxReadCapacityUnits", kAccountMaxUnits);
   answer.Int("AccountMaxWriteCapacityUnits", kAccountMaxUnits);
@@ -224,8 +237,7 @@ Outcome ControlPlane::DescribeLimits(CallContext& /*context*/, Input /*input*/,
   return {};
 }
 
-Outcome ControlPlane::DescribeEndpoints(CallContext& context, Input /*input*/,
-                                        std::string* body) {
+Outcome ControlPlane::DescribeEndpoints(CallContext& context, Input /*input*/, std::string* body) {
   // Clients that discover endpoints go where this says: here, whatever name they reached us by.
   const std::string address = context.host.empty()
                                   ? "dynamodb." + context.scope->region + ".amazonaws.com"
@@ -242,8 +254,7 @@ Outcome ControlPlane::DescribeEndpoints(CallContext& context, Input /*input*/,
 
 Outcome ControlPlane::DescribeTimeToLive(CallContext& context, Input input, std::string* body) {
   std::shared_ptr<const Table> table;
-  if (Outcome outcome =
-          FindTableForControl(context, input.StringOr("TableName", ""), &table);
+  if (Outcome outcome = FindTableForControl(context, input.StringOr("TableName", ""), &table);
       !outcome.ok()) {
     return outcome;
   }
@@ -259,9 +270,8 @@ Outcome ControlPlane::DescribeContinuousBackups(CallContext& context, Input inpu
     if (outcome.error().type != ErrorType::kResourceNotFound) return outcome;
     return ApiError{ErrorType::kTableNotFound, "Table not found: " + std::string(name), {}};
   }
-  body->append(
-      R"({"ContinuousBackupsDescription":{"ContinuousBackupsStatus":"ENABLED",)"
-      R"("PointInTimeRecoveryDescription":{"PointInTimeRecoveryStatus":"DISABLED"}}})");
+  body->append(R"({"ContinuousBackupsDescription":{"ContinuousBackupsStatus":"ENABLED",)"
+               R"("PointInTimeRecoveryDescription":{"PointInTimeRecoveryStatus":"DISABLED"}}})");
   return {};
 }
 
@@ -271,16 +281,16 @@ void RegisterControlOperations(ControlPlane& control_plane, OperationTable* oper
       boost::asio::awaitable<Outcome> (ControlPlane::*)(CallContext&, Input, std::string*);
   ControlPlane* plane = &control_plane;
   const auto immediate = [&](std::string_view name, Immediate run) {
-    operations->AddImmediate(name, [plane, run](CallContext& context, Input input,
-                                                std::string* body) {
-      return (plane->*run)(context, input, body);
-    });
+    operations->AddImmediate(name,
+                             [plane, run](CallContext& context, Input input, std::string* body) {
+                               return (plane->*run)(context, input, body);
+                             });
   };
   const auto awaited = [&](std::string_view name, Awaited run) {
-    operations->AddAwaited(name, [plane, run](CallContext& context, Input input,
-                                              std::string* body) {
-      return (plane->*run)(context, input, body);
-    });
+    operations->AddAwaited(name,
+                           [plane, run](CallContext& context, Input input, std::string* body) {
+                             return (plane->*run)(context, input, body);
+                           });
   };
   awaited("CreateTable", &ControlPlane::CreateTable);
   awaited("UpdateTable", &ControlPlane::UpdateTable);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -16,11 +17,15 @@ struct ControlPlaneOptions {
   ControlPlaneOptions() {}
   /// Replicas of each partition of tables made from now on: 1, 3 or 5.
   uint32_t replication = 1;
+  /// CreateTable answers (with status CREATING, as the service does) once the table can be used, if
+  /// it takes no longer than this: applications that do not wait for ACTIVE, written against a
+  /// local emulator, find it ready.
+  std::chrono::milliseconds active_wait{0};
 };
 
-/// The operations on tables: they change table records in the metadata store by compare-and-swap. What
-/// follows from a record (partitions, going from CREATING to ACTIVE, dropping a DELETING table) is the
-/// coordinator's, which watches the same records.
+/// The operations on tables: they change table records in the metadata store by compare-and-swap.
+/// What follows from a record (partitions, going from CREATING to ACTIVE, dropping a DELETING
+/// table) is the coordinator's, which watches the same records.
 ///
 /// Made by main before the Api; used from any thread; keeps no state of its own.
 class ControlPlane {
@@ -49,10 +54,12 @@ class ControlPlane {
   /// What a change of a record makes of it; an error leaves everything as it was.
   using Change = std::function<Outcome(proto::Table& record)>;
 
-  /// Reads the table's record, changes it and writes it back, again where another writer came between.
-  /// On success `*changed` is the record as committed.
+  /// Reads the table's record, changes it and writes it back, again where another writer came
+  /// between. On success `*changed` is the record as committed.
   boost::asio::awaitable<Outcome> ChangeRecord(TableId id, std::string name, const Change& change,
                                                proto::Table* changed);
+  /// Waits until the catalog shows the table ACTIVE, or active_wait has passed.
+  boost::asio::awaitable<void> WaitUntilActive(const proto::Table& record);
   /// Gives the record an id and commits it under its name.
   boost::asio::awaitable<Outcome> CommitNew(proto::Table* record);
   /// Appends {"<member>": TableDescription}.
@@ -70,8 +77,8 @@ class ControlPlane {
 /// Adds the operations above. `control_plane` must outlive the table.
 void RegisterControlOperations(ControlPlane& control_plane, OperationTable* operations);
 
-/// CreateTable's rules beyond the API model, in the service's order. On success `*record` holds what
-/// the request asks for; id, uuid, times, account and status are the caller's.
+/// CreateTable's rules beyond the API model, in the service's order. On success `*record` holds
+/// what the request asks for; id, uuid, times, account and status are the caller's.
 Outcome ReadCreateTable(Input input, const Scope& scope, proto::Table* record);
 
 /// The rules of tags; appends them to `*record`, replacing those of the same key.

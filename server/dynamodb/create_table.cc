@@ -56,9 +56,8 @@ Outcome CheckDefined(const std::vector<KeyElement>& keys,
                      const std::vector<Definition>& definitions) {
   for (const KeyElement& key : keys) {
     if (Find(definitions, key.name) != nullptr) continue;
-    return Invalid(
-        "Some index key attributes are not defined in AttributeDefinitions. Keys: " + Names(keys) +
-        ", AttributeDefinitions: " + Names(definitions));
+    return Invalid("Some index key attributes are not defined in AttributeDefinitions. Keys: " +
+                   Names(keys) + ", AttributeDefinitions: " + Names(definitions));
   }
   return {};
 }
@@ -69,8 +68,7 @@ Outcome CheckKeySchema(const std::vector<KeyElement>& keys) {
         "Both the Hash Key and the Range Key element in the KeySchema have the same name");
   }
   if (keys.empty() || keys[0].type != "HASH") {
-    return ValidationError(
-        "Invalid KeySchema: The first KeySchemaElement is not a HASH key type");
+    return ValidationError("Invalid KeySchema: The first KeySchemaElement is not a HASH key type");
   }
   if (keys.size() > 1 && keys[1].type != "RANGE") {
     return ValidationError(
@@ -123,8 +121,7 @@ Outcome ReadProjection(Input index, proto::Projection* projection) {
     std::string_view name;
     if (element.get(name)) continue;
     if (!seen.insert(name).second) {
-      return Invalid("Duplicate AttributeName: " + std::string(name) +
-                     " in NonKeyAttributes");
+      return Invalid("Duplicate AttributeName: " + std::string(name) + " in NonKeyAttributes");
     }
     projection->add_non_key_attributes(std::string(name));
   }
@@ -141,10 +138,11 @@ Outcome ReadLocalIndex(Input index, const std::vector<KeyElement>& table_keys,
     return Invalid("Index KeySchema does not have a range key for index: " + name);
   }
   if (keys[0].name != table_keys[0].name) {
-    return Invalid("Index KeySchema does not have the same leading hash key as table KeySchema "
-                   "for index: " +
-                   name + ". index hash key: " + std::string(keys[0].name) +
-                   ", table hash key: " + std::string(table_keys[0].name));
+    return Invalid(
+        "Index KeySchema does not have the same leading hash key as table KeySchema "
+        "for index: " +
+        name + ". index hash key: " + std::string(keys[0].name) +
+        ", table hash key: " + std::string(table_keys[0].name));
   }
   local->set_name(name);
   local->mutable_sort_key()->set_name(std::string(keys[1].name));
@@ -156,8 +154,9 @@ Outcome ReadLocalIndexes(simdjson::dom::array indexes, const std::vector<KeyElem
                          const std::vector<Definition>& definitions, proto::Table* record) {
   if (indexes.size() == 0) return Invalid("List of LocalSecondaryIndexes is empty");
   if (table_keys.size() != 2) {
-    return Invalid("Table KeySchema does not have a range key, which is required when specifying a "
-                   "LocalSecondaryIndex");
+    return Invalid(
+        "Table KeySchema does not have a range key, which is required when specifying a "
+        "LocalSecondaryIndex");
   }
   std::set<std::string> names;
   size_t non_key_attributes = 0;
@@ -197,8 +196,9 @@ Outcome CheckAllUsed(const std::vector<Definition>& definitions,
   });
   if (all && definitions.size() == used.size()) return {};
   if (!has_indexes) {
-    return Invalid("Number of attributes in KeySchema does not exactly match number of attributes "
-                   "defined in AttributeDefinitions");
+    return Invalid(
+        "Number of attributes in KeySchema does not exactly match number of attributes "
+        "defined in AttributeDefinitions");
   }
   return Invalid("Some AttributeDefinitions are not used. AttributeDefinitions: " +
                  Names(definitions) + ", keys used: " + Names(used));
@@ -224,12 +224,12 @@ Outcome CheckSupported(Input input) {
 }  // namespace
 
 Outcome CheckThroughput(int64_t read_units, int64_t write_units) {
-  for (const auto& [name, units] : {std::pair<std::string_view, int64_t>{"ReadCapacityUnits",
-                                                                         read_units},
-                                    {"WriteCapacityUnits", write_units}}) {
+  for (const auto& [name, units] :
+       {std::pair<std::string_view, int64_t>{"ReadCapacityUnits", read_units},
+        {"WriteCapacityUnits", write_units}}) {
     if (units > kMaxUnits) {
-      return ValidationError("Given value " + std::to_string(units) + " for " +
-                             std::string(name) + " is out of bounds");
+      return ValidationError("Given value " + std::to_string(units) + " for " + std::string(name) +
+                             " is out of bounds");
     }
   }
   return {};
@@ -239,7 +239,8 @@ Outcome ReadCapacityLimits(Input input, proto::Table* record) {
   const bool on_demand_billing = record->billing_mode() == kPayPerRequest;
   if (const auto limits = input.Structure("OnDemandThroughput")) {
     if (!on_demand_billing) {
-      return Invalid("OnDemandThroughput can only be specified when BillingMode is PAY_PER_REQUEST");
+      return Invalid(
+          "OnDemandThroughput can only be specified when BillingMode is PAY_PER_REQUEST");
     }
     const auto read = limits->Int("MaxReadRequestUnits");
     const auto write = limits->Int("MaxWriteRequestUnits");
@@ -262,8 +263,10 @@ Outcome ReadCapacityLimits(Input input, proto::Table* record) {
       const auto units = warm->Int(name);
       if (!units) continue;
       if (*units < floor) {
-        return Invalid("Requested " + std::string(name) + " for WarmThroughput for table is lower "
-                       "than the current " + std::string(name) + " of " + std::to_string(floor));
+        return Invalid("Requested " + std::string(name) +
+                       " for WarmThroughput for table is lower "
+                       "than the current " +
+                       std::string(name) + " of " + std::to_string(floor));
       }
       if (*units > kMaxUnits) {
         return ValidationError("Given value " + std::to_string(*units) + " for " +

@@ -90,7 +90,8 @@ ApiError FromStatus(const Status& status) {
       return {ErrorType::kThrottling, "Rate of requests exceeds the allowed throughput.", {}};
     case Code::kOutOfSpace:
       return {ErrorType::kInternalServerError,
-              "The server is out of disk space: writes are refused until there is room again", {}};
+              "The server is out of disk space: writes are refused until there is room again",
+              {}};
     default:
       // Details of a fault are the operator's, in the log, not the client's.
       if (status.code() == Code::kCorruption || status.code() == Code::kIoError ||

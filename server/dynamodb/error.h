@@ -8,8 +8,8 @@
 #include "common/status.h"
 
 /// Errors as the service words them on the wire: {"__type":"<namespace>#<name>","message":"..."}.
-/// Sources: docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html and the
-/// error shapes of the public API model; letter case of "message" as the service answers it.
+/// Sources: docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html and
+/// the error shapes of the public API model; letter case of "message" as the service answers it.
 namespace onggi::dynamodb {
 
 enum class ErrorType : uint8_t {
@@ -43,13 +43,13 @@ enum class ErrorType : uint8_t {
   // com.amazon.coral.service, 503
   kServiceUnavailable,
   kRequestTooLarge,  ///< 413, answered without a body
-  kCount_,  ///< not an error: the number of them
+  kCount_,           ///< not an error: the number of them
 };
 
 struct ErrorInfo {
-  std::string_view name;       ///< "ResourceNotFoundException"
-  std::string_view space;      ///< "com.amazonaws.dynamodb.v20120810"
-  int http_status;             ///< 400, 500 or 503
+  std::string_view name;         ///< "ResourceNotFoundException"
+  std::string_view space;        ///< "com.amazonaws.dynamodb.v20120810"
+  int http_status;               ///< 400, 500 or 503
   std::string_view message_key;  ///< "message" or "Message"
 };
 
@@ -61,7 +61,8 @@ struct ApiError {
   ErrorType type = ErrorType::kInternalServerError;
   /// Empty: the answer has no message member, as the service does for some types.
   std::string message;
-  /// Further members of the body, rendered: `"Item":{...}` or `"CancellationReasons":[...]`; no comma first.
+  /// Further members of the body, rendered: `"Item":{...}` or `"CancellationReasons":[...]`; no
+  /// comma first.
   std::string extra;
 };
 
@@ -101,10 +102,10 @@ ApiError TableNotFoundForControl(std::string_view table_name);
 /// What a Status of a lower module becomes on the wire when the operation knows no better:
 /// kInvalidArgument -> ValidationException with its message; kConditionFailed ->
 /// ConditionalCheckFailedException "The conditional request failed"; kNotFound -> data-plane
-/// ResourceNotFoundException; kResourceExhausted -> ItemCollectionSizeLimitExceededException when its
-/// message begins "Collection size exceeded", else ThrottlingException; kNotPrimary, kUnavailable ->
-/// InternalServerError (500, which SDKs retry); kOutOfSpace -> InternalServerError that says so;
-/// kDeadlineExceeded, kUnknownOutcome and the rest -> InternalServerError.
+/// ResourceNotFoundException; kResourceExhausted -> ItemCollectionSizeLimitExceededException when
+/// its message begins "Collection size exceeded", else ThrottlingException; kNotPrimary,
+/// kUnavailable -> InternalServerError (500, which SDKs retry); kOutOfSpace -> InternalServerError
+/// that says so; kDeadlineExceeded, kUnknownOutcome and the rest -> InternalServerError.
 ApiError FromStatus(const Status& status);
 
 }  // namespace onggi::dynamodb

@@ -10,9 +10,9 @@
 
 namespace onggi::dynamodb {
 
-/// A structure of a request that has passed ValidateInput(): members by name, with the service's lenient
-/// conversions ("true" for a boolean, 1.9 for the integer 1). A null member is an absent one. Views live
-/// as long as the CallContext's parser.
+/// A structure of a request that has passed ValidateInput(): members by name, with the service's
+/// lenient conversions ("true" for a boolean, 1.9 for the integer 1). A null member is an absent
+/// one. Views live as long as the CallContext's parser.
 class Input {
  public:
   /// All members absent.
@@ -47,7 +47,9 @@ class Input {
     if (!e->get(text)) return IsTrueWord(text);
     return std::nullopt;
   }
-  bool BoolOr(std::string_view name, bool otherwise) const { return Bool(name).value_or(otherwise); }
+  bool BoolOr(std::string_view name, bool otherwise) const {
+    return Bool(name).value_or(otherwise);
+  }
 
   std::optional<int64_t> Int(std::string_view name) const {
     auto e = Find(name);
@@ -71,7 +73,8 @@ class Input {
     return std::nullopt;
   }
 
-  /// "true", "1" and "yes" in any case; the type walk has refused everything but these and their opposites.
+  /// "true", "1" and "yes" in any case; the type walk has refused everything but these and their
+  /// opposites.
   static bool IsTrueWord(std::string_view text) {
     return text.size() == 1 ? text[0] == '1' : text.size() == 4 ? true : text.size() == 3;
   }

@@ -193,8 +193,7 @@ Outcome ParseLegacyCondition(Input input, std::string_view parameter,
   const auto conditions = input.Object(parameter);
   const auto op = input.String("ConditionalOperator");
   if (op) {
-    const Status status =
-        expression::CheckConditionalOperator(conditions ? conditions->size() : 0);
+    const Status status = expression::CheckConditionalOperator(conditions ? conditions->size() : 0);
     if (!status.ok()) return FromStatus(status);
   }
   if (!conditions || conditions->size() == 0) return {};

@@ -9,8 +9,8 @@
 
 namespace onggi::dynamodb {
 
-/// Appends one JSON object, member by member; Close() or the destructor ends it. Members are written as
-/// they come; nothing is checked.
+/// Appends one JSON object, member by member; Close() or the destructor ends it. Members are
+/// written as they come; nothing is checked.
 class ObjectWriter {
  public:
   explicit ObjectWriter(std::string* out) : out_(out) { out_->push_back('{'); }

@@ -20,14 +20,16 @@ class Catalog;
 
 /// Whose request it is: what tables are looked up under. One per account, made once and kept.
 struct Scope {
-  /// The account's name in the catalog: "default", or "<access key>@<region>" with --isolate-accounts.
+  /// The account's name in the catalog: "default", or "<access key>@<region>" with
+  /// --isolate-accounts.
   std::string account;
   std::string region;      ///< "us-east-1"
   std::string account_id;  ///< "000000000000", in ARNs
 };
 
-/// One request on its way. Owned by the Api's coroutine: it outlives the operation's run, and with it the
-/// parser whose memory `input` and every view out of it point into, also across a suspension.
+/// One request on its way. Owned by the Api's coroutine: it outlives the operation's run, and with
+/// it the parser whose memory `input` and every view out of it point into, also across a
+/// suspension.
 struct CallContext {
   const Scope* scope = nullptr;
   Catalog* catalog = nullptr;
@@ -40,17 +42,18 @@ struct CallContext {
 /// One operation of the API. Made before the Api and used from every thread at once: no state of a
 /// request lives in it.
 ///
-/// The body is appended to `body` (empty at the call; "{}" when there is nothing to say). On an error
-/// outcome whatever stands in `body` is thrown away. Input has passed ValidateInput().
+/// The body is appended to `body` (empty at the call; "{}" when there is nothing to say). On an
+/// error outcome whatever stands in `body` is thrown away. Input has passed ValidateInput().
 class Operation {
  public:
   virtual ~Operation() = default;
 
-  /// May TryRun() succeed at all? False saves the attempt: it costs a request's parse when it fails.
+  /// May TryRun() succeed at all? False saves the attempt: it costs a request's parse when it
+  /// fails.
   virtual bool HasFastPath() const { return false; }
 
-  /// The fast path: runs to the end without suspending, or returns nullopt having done nothing, whereupon
-  /// Run() is called with the same arguments.
+  /// The fast path: runs to the end without suspending, or returns nullopt having done nothing,
+  /// whereupon Run() is called with the same arguments.
   virtual std::optional<Outcome> TryRun(CallContext& /*context*/, Input /*input*/,
                                         std::string* /*body*/) {
     return std::nullopt;
@@ -61,7 +64,8 @@ class Operation {
                                               std::string* body) = 0;
 };
 
-/// An operation that never suspends, as a function: `Outcome Function(CallContext&, Input, std::string*)`.
+/// An operation that never suspends, as a function: `Outcome Function(CallContext&, Input,
+/// std::string*)`.
 template <class Function>
 class ImmediateOperation final : public Operation {
  public:
@@ -79,7 +83,8 @@ class ImmediateOperation final : public Operation {
   Function function_;
 };
 
-/// An operation as a coroutine function: `awaitable<Outcome> Function(CallContext&, Input, std::string*)`.
+/// An operation as a coroutine function: `awaitable<Outcome> Function(CallContext&, Input,
+/// std::string*)`.
 template <class Function>
 class AwaitedOperation final : public Operation {
  public:
@@ -93,9 +98,9 @@ class AwaitedOperation final : public Operation {
   Function function_;
 };
 
-/// Operations by name. Filled once (RegisterControlOperations, RegisterItemOperations, ...), then only
-/// read. What the API model knows but nobody registered answers a ValidationException that names it as
-/// not supported; what the model does not know is an UnknownOperationException.
+/// Operations by name. Filled once (RegisterControlOperations, RegisterItemOperations, ...), then
+/// only read. What the API model knows but nobody registered answers a ValidationException that
+/// names it as not supported; what the model does not know is an UnknownOperationException.
 class OperationTable {
  public:
   struct Entry {

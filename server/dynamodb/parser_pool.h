@@ -8,9 +8,9 @@ namespace onggi::dynamodb {
 
 /// A JSON parser from the calling thread's pool, held as long as anything points into its document.
 ///
-/// A request that suspends keeps its own, so that another one on the same thread takes another. Given
-/// back to the pool of the thread that drops it; parsers grown past kKeptCapacity are freed instead, and
-/// a pool keeps at most kKeptParsers.
+/// A request that suspends keeps its own, so that another one on the same thread takes another.
+/// Given back to the pool of the thread that drops it; parsers grown past kKeptCapacity are freed
+/// instead, and a pool keeps at most kKeptParsers.
 class ParserLease {
  public:
   static constexpr size_t kKeptCapacity = 1u << 20;

@@ -329,8 +329,7 @@ bool TypeWalk::Map(const Shape& shape, element value, Place place) {
   size_t count = 0;
   for (const auto [key, item] : object) {
     ++count;
-    Expect(internal::StringFits(key_shape, key) ||
-           (names_tables && internal::LooksLikeArn(key)));
+    Expect(internal::StringFits(key_shape, key) || (names_tables && internal::LooksLikeArn(key)));
     if (!item.is_null() && !Value(value_shape, item, Place::kElement)) return false;
   }
   Expect(internal::LengthFits(shape, count));

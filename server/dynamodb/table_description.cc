@@ -71,8 +71,7 @@ void WriteLocalIndexes(const proto::Table& record, std::string_view arn,
     ++position;
     ObjectWriter writer(to);
     writer.String("IndexName", index.name());
-    WriteKeySchema(record.partition_key().name(), index.sort_key().name(),
-                   writer.Key("KeySchema"));
+    WriteKeySchema(record.partition_key().name(), index.sort_key().name(), writer.Key("KeySchema"));
     {
       ObjectWriter projection(writer.Key("Projection"));
       projection.String("ProjectionType", index.projection().type());
@@ -104,9 +103,9 @@ void WriteBilling(const proto::Table& record, ObjectWriter& table) {
 
 WarmUnits WarmUnitsOf(const proto::Table& record) {
   const bool on_demand = record.billing_mode() == kPayPerRequest;
-  const WarmUnits base = on_demand ? WarmUnits{kOnDemandWarmRead, kOnDemandWarmWrite}
-                                   : WarmUnits{record.throughput().read_units(),
-                                               record.throughput().write_units()};
+  const WarmUnits base =
+      on_demand ? WarmUnits{kOnDemandWarmRead, kOnDemandWarmWrite}
+                : WarmUnits{record.throughput().read_units(), record.throughput().write_units()};
   return {std::max(base.read, record.warm_read()), std::max(base.write, record.warm_write())};
 }
 

@@ -18,19 +18,19 @@ bool HasArnForm(std::string_view text) {
   return false;
 }
 
-/// The table of a ResourceArn. `missing` is what the operation asks for besides it: its absence is told
-/// of between the ARN's two checks, as the service does. Empty: nothing is missing.
+/// The table of a ResourceArn. `missing` is what the operation asks for besides it: its absence is
+/// told of between the ARN's two checks, as the service does. Empty: nothing is missing.
 Outcome FindResource(const CallContext& context, Input input, std::string_view missing,
                      std::shared_ptr<const Table>* table) {
   const auto arn = input.String("ResourceArn");
   if (!arn) return ValidationError("Invalid TableArn");
   if (!HasArnForm(*arn)) {
-    return ApiError{ErrorType::kAccessDenied,
-                    "User: arn:aws:iam::" + context.scope->account_id +
-                        ":root is not authorized to perform: dynamodb:" +
-                        std::string(context.operation) + " on resource: " +
-                        (arn->empty() ? "*" : std::string(*arn)),
-                    {}};
+    return ApiError{
+        ErrorType::kAccessDenied,
+        "User: arn:aws:iam::" + context.scope->account_id +
+            ":root is not authorized to perform: dynamodb:" + std::string(context.operation) +
+            " on resource: " + (arn->empty() ? "*" : std::string(*arn)),
+        {}};
   }
   if (!missing.empty()) {
     return ValidationError("1 validation error detected: Value null at '" + std::string(missing) +
@@ -53,9 +53,10 @@ Outcome FindResource(const CallContext& context, Input input, std::string_view m
 }
 
 ApiError TooManyTags() {
-  return ValidationError("One or more parameter values were invalid: Too many tags: a resource may "
-                         "have at most " +
-                         std::to_string(kMaxTags));
+  return ValidationError(
+      "One or more parameter values were invalid: Too many tags: a resource may "
+      "have at most " +
+      std::to_string(kMaxTags));
 }
 
 Outcome CheckNotBusy(const proto::Table& record) {
@@ -77,12 +78,13 @@ Outcome AddTags(simdjson::dom::array tags, proto::Table* record) {
     const std::string_view key = tag.StringOr("Key", "");
     if (key.starts_with("aws:")) {
       return ValidationError(
-          "One or more parameter values were invalid: Tag keys beginning with \"aws:\" are reserved: " +
+          "One or more parameter values were invalid: Tag keys beginning with \"aws:\" are "
+          "reserved: " +
           std::string(key));
     }
     if (!seen.insert(key).second) {
-      return ValidationError(
-          "One or more parameter values were invalid: Duplicate tag key: " + std::string(key));
+      return ValidationError("One or more parameter values were invalid: Duplicate tag key: " +
+                             std::string(key));
     }
     auto* known = record->mutable_tags();
     auto it = std::find_if(known->begin(), known->end(),

@@ -9,8 +9,8 @@ ApiError Invalid(std::string_view what) {
   return ValidationError("One or more parameter values were invalid: " + std::string(what));
 }
 
-/// What an UpdateTable asks for, taken out of the request: the change of the record may be tried more
-/// than once.
+/// What an UpdateTable asks for, taken out of the request: the change of the record may be tried
+/// more than once.
 struct Wanted {
   std::optional<std::string> billing_mode;
   std::optional<std::pair<int64_t, int64_t>> units;  ///< read, write
@@ -27,9 +27,9 @@ Outcome CheckSupported(Input input) {
     if (stream->BoolOr("StreamEnabled", false)) return NotSupported("StreamSpecification");
     return ValidationError("Table is already disabled for streams");
   }
-  for (const std::string_view name : {"ReplicaUpdates", "MultiRegionConsistency",
-                                      "GlobalTableWitnessUpdates",
-                                      "GlobalTableSettingsReplicationMode"}) {
+  for (const std::string_view name :
+       {"ReplicaUpdates", "MultiRegionConsistency", "GlobalTableWitnessUpdates",
+        "GlobalTableSettingsReplicationMode"}) {
     if (input.Has(name)) return NotSupported(name);
   }
   return {};
@@ -78,7 +78,8 @@ std::string UnchangedThroughput(const proto::Throughput& now, int64_t read, int6
          ". Current WriteCapacityUnits provisioned for the table: " +
          std::to_string(now.write_units()) +
          ". Requested WriteCapacityUnits: " + std::to_string(write) +
-         ". Refer to the Amazon DynamoDB Developer Guide for current limits and how to request higher "
+         ". Refer to the Amazon DynamoDB Developer Guide for current limits and how to request "
+         "higher "
          "limits.";
 }
 
@@ -154,8 +155,7 @@ boost::asio::awaitable<Outcome> ControlPlane::UpdateTable(CallContext& context, 
   Wanted wanted;
   if (Outcome outcome = ReadWanted(input, &wanted); !outcome.ok()) co_return outcome;
   std::shared_ptr<const Table> table;
-  if (Outcome outcome =
-          FindTableForControl(context, input.StringOr("TableName", ""), &table);
+  if (Outcome outcome = FindTableForControl(context, input.StringOr("TableName", ""), &table);
       !outcome.ok()) {
     co_return outcome;
   }
@@ -171,8 +171,8 @@ boost::asio::awaitable<Outcome> ControlPlane::UpdateTable(CallContext& context, 
   if (!outcome.ok()) co_return outcome;
   log::Info("table updated", "table", record.name(), "id", record.id(), "request_id",
             context.request_id);
-  // Nothing of this takes time here, but clients expect to be told of an update under way: they wait
-  // for ACTIVE, which the next DescribeTable says. Units in the answer are still the old ones.
+  // Nothing of this takes time here, but clients expect to be told of an update under way: they
+  // wait for ACTIVE, which the next DescribeTable says. Units in the answer are still the old ones.
   proto::Table shown = record;
   shown.set_status(proto::TABLE_STATUS_UPDATING);
   shown.mutable_throughput()->set_read_units(before.throughput().read_units());

@@ -72,10 +72,8 @@ inline uint8_t OffsetWidth(uint32_t last) { return last <= 0xFF ? 1 : last <= 0x
 inline uint32_t LoadOffset(const char* table, uint8_t width, uint32_t index) {
   const auto* at = reinterpret_cast<const uint8_t*>(table) + static_cast<size_t>(index) * width;
   switch (width) {
-    case 1:
-      return at[0];
-    case 2:
-      return at[0] | static_cast<uint32_t>(at[1]) << 8;
+    case 1: return at[0];
+    case 2: return at[0] | static_cast<uint32_t>(at[1]) << 8;
     default:
       return at[0] | static_cast<uint32_t>(at[1]) << 8 | static_cast<uint32_t>(at[2]) << 16 |
              static_cast<uint32_t>(at[3]) << 24;

@@ -29,15 +29,11 @@ constexpr size_t kMaxKeptScratch = 1 << 20;
 
 std::string_view TokenName(element_type type) {
   switch (type) {
-    case element_type::STRING:
-      return "STRING_VALUE";
+    case element_type::STRING: return "STRING_VALUE";
     case element_type::INT64:
-    case element_type::UINT64:
-      return "NUMBER_VALUE";
-    case element_type::DOUBLE:
-      return "DECIMAL_VALUE";
-    default:
-      return "";
+    case element_type::UINT64: return "NUMBER_VALUE";
+    case element_type::DOUBLE: return "DECIMAL_VALUE";
+    default: return "";
   }
 }
 
@@ -95,8 +91,7 @@ class Encoder {
 
   bool FailType(element json, std::string_view wanted) {
     switch (json.type()) {
-      case element_type::OBJECT:
-        return Fail("Start of structure or map found where not expected");
+      case element_type::OBJECT: return Fail("Start of structure or map found where not expected");
       case element_type::ARRAY:
         return Fail("Unrecognized collection type class java.lang." + std::string(wanted));
       case element_type::BOOL:
@@ -152,8 +147,7 @@ class Encoder {
   bool AppendTyped(Type type, element json, int levels) {
     buffer_.push_back(static_cast<char>(type));
     switch (type) {
-      case Type::kNull:
-        return AppendNull(json);
+      case Type::kNull: return AppendNull(json);
       case Type::kBool: {
         bool value;
         if (!ReadBool(json, &value)) return false;
@@ -171,18 +165,12 @@ class Encoder {
         buffer_.append(text);
         return true;
       }
-      case Type::kBinary:
-        return ReadBinary(json, &buffer_);
-      case Type::kStringSet:
-        return AppendStringSet(json);
-      case Type::kNumberSet:
-        return AppendNumberSet(json);
-      case Type::kBinarySet:
-        return AppendBinarySet(json);
-      case Type::kList:
-        return AppendList(json, levels);
-      case Type::kMap:
-        return AppendMap(json, levels);
+      case Type::kBinary: return ReadBinary(json, &buffer_);
+      case Type::kStringSet: return AppendStringSet(json);
+      case Type::kNumberSet: return AppendNumberSet(json);
+      case Type::kBinarySet: return AppendBinarySet(json);
+      case Type::kList: return AppendList(json, levels);
+      case Type::kMap: return AppendMap(json, levels);
     }
     return false;
   }
@@ -214,8 +202,7 @@ class Encoder {
           return Fail("Start of structure or map found where not expected");
         case element_type::ARRAY:
           return Fail("Unrecognized collection type class java.nio.ByteBuffer");
-        default:
-          return Fail("only base-64-encoded strings are convertible to bytes");
+        default: return Fail("only base-64-encoded strings are convertible to bytes");
       }
     }
     if (DecodeBase64(text, out)) [[likely]]

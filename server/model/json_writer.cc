@@ -56,27 +56,13 @@ size_t FindEscape(std::string_view text, size_t at) {
 
 void AppendEscape(char c, std::string* out) {
   switch (c) {
-    case '"':
-      out->append("\\\"");
-      return;
-    case '\\':
-      out->append("\\\\");
-      return;
-    case '\b':
-      out->append("\\b");
-      return;
-    case '\f':
-      out->append("\\f");
-      return;
-    case '\n':
-      out->append("\\n");
-      return;
-    case '\r':
-      out->append("\\r");
-      return;
-    case '\t':
-      out->append("\\t");
-      return;
+    case '"': out->append("\\\""); return;
+    case '\\': out->append("\\\\"); return;
+    case '\b': out->append("\\b"); return;
+    case '\f': out->append("\\f"); return;
+    case '\n': out->append("\\n"); return;
+    case '\r': out->append("\\r"); return;
+    case '\t': out->append("\\t"); return;
     default: {
       constexpr char kHexDigits[] = "0123456789abcdef";
       const char escape[] = {'\\', 'u', '0', '0', kHexDigits[(c >> 4) & 0xF], kHexDigits[c & 0xF]};
@@ -99,14 +85,9 @@ void AppendNumber(std::string_view encoded, std::string* out) {
 
 void AppendElement(Type type, std::string_view payload, std::string* out) {
   switch (type) {
-    case Type::kNumber:
-      AppendNumber(payload, out);
-      return;
-    case Type::kBinary:
-      AppendBinary(payload, out);
-      return;
-    default:
-      WriteJsonString(payload, out);
+    case Type::kNumber: AppendNumber(payload, out); return;
+    case Type::kBinary: AppendBinary(payload, out); return;
+    default: WriteJsonString(payload, out);
   }
 }
 
@@ -142,26 +123,14 @@ void WriteValue(ValueView value, std::string* out) {
   out->append(TypeName(type));
   out->append("\":");
   switch (type) {
-    case Type::kNull:
-      out->append("true");
-      break;
-    case Type::kBool:
-      out->append(value.AsBool() ? "true" : "false");
-      break;
-    case Type::kNumber:
-      AppendNumber(value.AsNumberEncoded(), out);
-      break;
-    case Type::kString:
-      WriteJsonString(value.AsString(), out);
-      break;
-    case Type::kBinary:
-      AppendBinary(value.AsString(), out);
-      break;
+    case Type::kNull: out->append("true"); break;
+    case Type::kBool: out->append(value.AsBool() ? "true" : "false"); break;
+    case Type::kNumber: AppendNumber(value.AsNumberEncoded(), out); break;
+    case Type::kString: WriteJsonString(value.AsString(), out); break;
+    case Type::kBinary: AppendBinary(value.AsString(), out); break;
     case Type::kStringSet:
     case Type::kNumberSet:
-    case Type::kBinarySet:
-      AppendSet(value.AsSet(), out);
-      break;
+    case Type::kBinarySet: AppendSet(value.AsSet(), out); break;
     case Type::kList: {
       const ListView list = value.AsList();
       out->push_back('[');
@@ -172,9 +141,7 @@ void WriteValue(ValueView value, std::string* out) {
       out->push_back(']');
       break;
     }
-    case Type::kMap:
-      WriteMap(value.AsMap(), out);
-      break;
+    case Type::kMap: WriteMap(value.AsMap(), out); break;
   }
   out->push_back('}');
 }

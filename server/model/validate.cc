@@ -114,25 +114,18 @@ Status CheckValue(std::string_view encoded, int levels) {
   const std::string_view payload = encoded.substr(1);
   const auto type = static_cast<Type>(encoded[0]);
   switch (type) {
-    case Type::kNull:
-      return payload.empty() ? Status::Ok() : Damaged("null");
+    case Type::kNull: return payload.empty() ? Status::Ok() : Damaged("null");
     case Type::kBool:
       return payload.size() == 1 && static_cast<uint8_t>(payload[0]) <= 1 ? Status::Ok()
                                                                           : Damaged("bool");
-    case Type::kNumber:
-      return CheckNumber(payload);
-    case Type::kString:
-      return IsUtf8(payload) ? Status::Ok() : Damaged("string is not UTF-8");
-    case Type::kBinary:
-      return Status::Ok();
+    case Type::kNumber: return CheckNumber(payload);
+    case Type::kString: return IsUtf8(payload) ? Status::Ok() : Damaged("string is not UTF-8");
+    case Type::kBinary: return Status::Ok();
     case Type::kStringSet:
     case Type::kNumberSet:
-    case Type::kBinarySet:
-      return CheckSet(type, payload);
-    case Type::kList:
-      return levels > 0 ? CheckList(payload, levels - 1) : Damaged("nesting");
-    case Type::kMap:
-      return levels > 0 ? CheckMap(payload, levels - 1) : Damaged("nesting");
+    case Type::kBinarySet: return CheckSet(type, payload);
+    case Type::kList: return levels > 0 ? CheckList(payload, levels - 1) : Damaged("nesting");
+    case Type::kMap: return levels > 0 ? CheckMap(payload, levels - 1) : Damaged("nesting");
   }
   return Damaged("type");
 }

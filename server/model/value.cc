@@ -12,26 +12,16 @@ using internal::TakeVarint;
 
 std::string_view TypeName(Type type) {
   switch (type) {
-    case Type::kNull:
-      return "NULL";
-    case Type::kBool:
-      return "BOOL";
-    case Type::kNumber:
-      return "N";
-    case Type::kString:
-      return "S";
-    case Type::kBinary:
-      return "B";
-    case Type::kStringSet:
-      return "SS";
-    case Type::kNumberSet:
-      return "NS";
-    case Type::kBinarySet:
-      return "BS";
-    case Type::kList:
-      return "L";
-    case Type::kMap:
-      return "M";
+    case Type::kNull: return "NULL";
+    case Type::kBool: return "BOOL";
+    case Type::kNumber: return "N";
+    case Type::kString: return "S";
+    case Type::kBinary: return "B";
+    case Type::kStringSet: return "SS";
+    case Type::kNumberSet: return "NS";
+    case Type::kBinarySet: return "BS";
+    case Type::kList: return "L";
+    case Type::kMap: return "M";
   }
   return "";
 }
@@ -40,48 +30,34 @@ std::optional<Type> TypeFromName(std::string_view name) {
   switch (name.size()) {
     case 1:
       switch (name[0]) {
-        case 'S':
-          return Type::kString;
-        case 'N':
-          return Type::kNumber;
-        case 'B':
-          return Type::kBinary;
-        case 'M':
-          return Type::kMap;
-        case 'L':
-          return Type::kList;
-        default:
-          return std::nullopt;
+        case 'S': return Type::kString;
+        case 'N': return Type::kNumber;
+        case 'B': return Type::kBinary;
+        case 'M': return Type::kMap;
+        case 'L': return Type::kList;
+        default: return std::nullopt;
       }
     case 2:
       if (name[1] != 'S') return std::nullopt;
       switch (name[0]) {
-        case 'S':
-          return Type::kStringSet;
-        case 'N':
-          return Type::kNumberSet;
-        case 'B':
-          return Type::kBinarySet;
-        default:
-          return std::nullopt;
+        case 'S': return Type::kStringSet;
+        case 'N': return Type::kNumberSet;
+        case 'B': return Type::kBinarySet;
+        default: return std::nullopt;
       }
     case 4:
       if (name == "BOOL") return Type::kBool;
       if (name == "NULL") return Type::kNull;
       return std::nullopt;
-    default:
-      return std::nullopt;
+    default: return std::nullopt;
   }
 }
 
 Type ElementType(Type set_type) {
   switch (set_type) {
-    case Type::kNumberSet:
-      return Type::kNumber;
-    case Type::kBinarySet:
-      return Type::kBinary;
-    default:
-      return Type::kString;
+    case Type::kNumberSet: return Type::kNumber;
+    case Type::kBinarySet: return Type::kBinary;
+    default: return Type::kString;
   }
 }
 
@@ -138,13 +114,10 @@ size_t BilledMapContents(const MapView& map) {
 size_t ValueView::BilledSize() const {
   switch (type()) {
     case Type::kNull:
-    case Type::kBool:
-      return 1;
-    case Type::kNumber:
-      return Number::BilledSize(AsNumberEncoded());
+    case Type::kBool: return 1;
+    case Type::kNumber: return Number::BilledSize(AsNumberEncoded());
     case Type::kString:
-    case Type::kBinary:
-      return encoded_.size() - 1;
+    case Type::kBinary: return encoded_.size() - 1;
     case Type::kStringSet:
     case Type::kNumberSet:
     case Type::kBinarySet: {
@@ -186,20 +159,14 @@ uint64_t Utf16Units(std::string_view utf8) {
 
 std::optional<uint64_t> ValueView::FunctionSize() const {
   switch (type()) {
-    case Type::kString:
-      return Utf16Units(encoded_.substr(1));
-    case Type::kBinary:
-      return encoded_.size() - 1;
+    case Type::kString: return Utf16Units(encoded_.substr(1));
+    case Type::kBinary: return encoded_.size() - 1;
     case Type::kStringSet:
     case Type::kNumberSet:
-    case Type::kBinarySet:
-      return AsSet().size();
-    case Type::kList:
-      return AsList().size();
-    case Type::kMap:
-      return AsMap().size();
-    default:
-      return std::nullopt;
+    case Type::kBinarySet: return AsSet().size();
+    case Type::kList: return AsList().size();
+    case Type::kMap: return AsMap().size();
+    default: return std::nullopt;
   }
 }
 

@@ -85,9 +85,9 @@ class ValueView {
   /// Size as the service counts it for the 400 KB limit and capacity units.
   size_t BilledSize() const;
 
-  /// size() of the service's size function: UTF-16 code units of a string (the service keeps text as
-  /// Java does), bytes of a binary, elements of a set, list or map. nullopt for the types that it
-  /// refuses.
+  /// size() of the service's size function: UTF-16 code units of a string (the service keeps text
+  /// as Java does), bytes of a binary, elements of a set, list or map. nullopt for the types that
+  /// it refuses.
   std::optional<uint64_t> FunctionSize() const;
 
   /// Levels of lists and maps: 0 for a scalar or set, 1 for a list of scalars. An attribute's value

@@ -20,8 +20,8 @@ class Directory {
   /// Hot path, any thread.
   virtual std::shared_ptr<Partition> TryFind(TableId table, std::string_view key) = 0;
 
-  /// The same, opening it where needed. NotFound: the table has no such partition (it is being created or
-  /// was dropped). Resumes on the caller's executor.
+  /// The same, opening it where needed. NotFound: the table has no such partition (it is being
+  /// created or was dropped). Resumes on the caller's executor.
   virtual boost::asio::awaitable<Result<std::shared_ptr<Partition>>> Find(TableId table,
                                                                           std::string_view key) = 0;
 };

@@ -16,9 +16,9 @@ class WriteBatch;
 
 /// Effects: what a log entry does to a partition's store.
 ///
-/// A write is evaluated once, on the primary; its entry carries the final bytes, so a backup or a replay
-/// only applies them and cannot come to another result (architecture.md section 4). docs/formats.md
-/// describes the bytes.
+/// A write is evaluated once, on the primary; its entry carries the final bytes, so a backup or a
+/// replay only applies them and cannot come to another result (architecture.md section 4).
+/// docs/formats.md describes the bytes.
 namespace onggi::partition {
 
 /// Log entry types. On disk: never renumber.
@@ -34,12 +34,13 @@ inline constexpr char kCollectionSpace = 0x03;
 inline constexpr char kLocalIndexSpace = 0x10;  ///< + number of the index
 
 /// The store key of the applied state.
-inline constexpr std::string_view kAppliedKey{"\x01"
-                                              "applied",
-                                              8};
+inline constexpr std::string_view kAppliedKey{
+    "\x01"
+    "applied",
+    8};
 
-/// What one replica has applied: the place in the log and the live figures at that place. One record in
-/// the store, in the same batch as the effects.
+/// What one replica has applied: the place in the log and the live figures at that place. One
+/// record in the store, in the same batch as the effects.
 struct AppliedState {
   Epoch epoch;
   LogIndex index;
@@ -63,8 +64,8 @@ class EffectWriter {
   std::string operations_;
 };
 
-/// Walks an entry's effects in order: (store key, value), no value for a deletion. `statistics` may be
-/// null. Corruption when malformed; what came before the damage has been visited.
+/// Walks an entry's effects in order: (store key, value), no value for a deletion. `statistics` may
+/// be null. Corruption when malformed; what came before the damage has been visited.
 Status ForEachEffect(
     std::string_view payload, PartitionStatistics* statistics,
     const std::function<void(std::string_view, std::optional<std::string_view>)>& visit);

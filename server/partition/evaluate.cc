@@ -8,8 +8,8 @@
 namespace onggi::partition {
 namespace {
 
-/// Moves every local index's entry from the old item's to the new one's. Returns the bytes by which the
-/// entries of the collection grow.
+/// Moves every local index's entry from the old item's to the new one's. Returns the bytes by which
+/// the entries of the collection grow.
 struct IndexChange {
   LocalIndexEntry before, after;
 };
@@ -34,7 +34,8 @@ void ApplyIndexChanges(const std::vector<IndexChange>& changes, EffectWriter* ef
     if (before.exists && (!after.exists || before.key != after.key)) {
       effects->Delete(space, before.key);
     }
-    if (after.exists && (!before.exists || before.key != after.key || before.value != after.value)) {
+    if (after.exists &&
+        (!before.exists || before.key != after.key || before.value != after.value)) {
       effects->Put(space, after.key, after.value);
     }
     figures.entry_count += after.exists;

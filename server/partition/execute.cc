@@ -55,7 +55,7 @@ asio::awaitable<void> Execute(std::span<WriteTask> tasks) {
     for (WriteTask& task : tasks) task.partition->Submit(&task);
   };
   co_await asio::async_initiate<const asio::use_awaitable_t<>, void()>(initiate,
-                                                                        asio::use_awaitable);
+                                                                       asio::use_awaitable);
 }
 
 }  // namespace onggi::partition

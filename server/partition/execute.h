@@ -8,8 +8,8 @@
 
 namespace onggi::partition {
 
-/// The caller of Execute() and how many of its writes are still to be answered. Lives in the caller's
-/// coroutine frame until resume() has been called.
+/// The caller of Execute() and how many of its writes are still to be answered. Lives in the
+/// caller's coroutine frame until resume() has been called.
 struct WriteTask::Join {
   std::atomic<size_t> remaining{0};
   boost::asio::any_io_executor executor;

@@ -12,7 +12,8 @@ namespace {
 constexpr uint32_t kWriteUnitBytes = 1024;
 
 uint32_t UnitsFor(size_t bytes) {
-  return std::max<uint32_t>(1, static_cast<uint32_t>((bytes + kWriteUnitBytes - 1) / kWriteUnitBytes));
+  return std::max<uint32_t>(1,
+                            static_cast<uint32_t>((bytes + kWriteUnitBytes - 1) / kWriteUnitBytes));
 }
 
 }  // namespace
@@ -61,7 +62,8 @@ Status CheckIndexKeysAfterUpdate(const TableSchema& schema, const model::ItemVie
     }
     if (size > model::kMaxSortKeySize) {
       return InvalidArgument(
-          "One or more parameter values were invalid: Size of rangekey has exceeded the maximum size "
+          "One or more parameter values were invalid: Size of rangekey has exceeded the maximum "
+          "size "
           "limit of1024 bytes");
     }
   }

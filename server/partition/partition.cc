@@ -58,7 +58,8 @@ Partition::Partition(const PartitionEnvironment& environment, Executor home,
 Partition::~Partition() {
   CHECK(in_flight_.empty() || !serving_.load());
   // Closing and unlinking may take a while, and the last reference may fall on an I/O thread.
-  // Shared, because a function object is copied: no copy may keep the store open behind the removal.
+  // Shared, because a function object is copied: no copy may keep the store open behind the
+  // removal.
   auto closing = std::make_shared<Closing>();
   closing->store = std::move(store_);
   closing->id = id_;
@@ -90,8 +91,9 @@ Result<std::unique_ptr<Cursor>> Partition::NewCursor(KeySpace space, std::string
   if (consistent && !serving_.load(std::memory_order_acquire)) {
     return Status(Code::kNotPrimary, "the partition is not served here now");
   }
-  const char prefix = space.index < 0 ? kItemSpace
-                                      : static_cast<char>(kLocalIndexSpace + static_cast<char>(space.index));
+  const char prefix = space.index < 0
+                          ? kItemSpace
+                          : static_cast<char>(kLocalIndexSpace + static_cast<char>(space.index));
   const std::string from = Prefixed(prefix, lower);
   const std::string to =
       upper.empty() ? std::string(1, static_cast<char>(prefix + 1)) : Prefixed(prefix, upper);

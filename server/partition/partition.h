@@ -48,8 +48,8 @@ struct WriteTask {
   WriteTask* next_ = nullptr;
 };
 
-/// Runs the writes, each atomic on its own, all at once and in no order, and returns when every outcome
-/// is there. Resumes on the caller's executor.
+/// Runs the writes, each atomic on its own, all at once and in no order, and returns when every
+/// outcome is there. Resumes on the caller's executor.
 boost::asio::awaitable<void> Execute(std::span<WriteTask> tasks);
 
 /// Which ordered space of a partition a cursor walks: the items, or local index number `index`.
@@ -65,8 +65,8 @@ class Cursor {
  public:
   bool Valid() const;
   void Next();
-  std::string_view key() const;   ///< valid until Next()
-  model::ItemView item() const;   ///< valid until Next(); of a local index: the projected attributes
+  std::string_view key() const;  ///< valid until Next()
+  model::ItemView item() const;  ///< valid until Next(); of a local index: the projected attributes
   /// Not ok when the walk ended early (a damaged block, a lost disk).
   Status status() const;
 
@@ -108,23 +108,23 @@ struct PartitionEnvironment {
 
 /// One replica of a partition: a range of a table's items, their local indexes and its log.
 ///
-/// Lifecycle: made and stopped by PartitionManager; Start() opens the store, replays the log and takes
-/// over as primary; Stop() answers what is in flight and closes. A failed Start leaves it closed.
+/// Lifecycle: made and stopped by PartitionManager; Start() opens the store, replays the log and
+/// takes over as primary; Stop() answers what is in flight and closes. A failed Start leaves it
+/// closed.
 ///
-/// Owner of its state: the home executor, one thread of the IoPool. Writes cross to it by message (the
-/// inbox) and their outcomes cross back; reads run on the thread that asks, on RocksDB's own
+/// Owner of its state: the home executor, one thread of the IoPool. Writes cross to it by message
+/// (the inbox) and their outcomes cross back; reads run on the thread that asks, on RocksDB's own
 /// snapshots.
 ///
 /// Writes: the inbox is drained in bursts. Each write latches its item's key and is evaluated once,
-/// against the latch's uncommitted version if there is one, else the store; so writes to a hot key join
-/// one batch instead of waiting for a disk each (log order commits them in the order of evaluation, and a
-/// write that answers from an uncommitted version waits for it). The effects of a burst are one log
-/// entry; kMaxEntriesInFlight entries are on their way while the next gathers.
+/// against the latch's uncommitted version if there is one, else the store; so writes to a hot key
+/// join one batch instead of waiting for a disk each (log order commits them in the order of
+/// evaluation, and a write that answers from an uncommitted version waits for it). The effects of a
+/// burst are one log entry; kMaxEntriesInFlight entries are on their way while the next gathers.
 ///
-/// On failure: a refused append answers its writes as not done; a store that cannot apply (full disk)
-/// answers kUnknownOutcome, keeps the committed entries and tries again until it can.
-class Partition final : public log::AppendListener,
-                        public std::enable_shared_from_this<Partition> {
+/// On failure: a refused append answers its writes as not done; a store that cannot apply (full
+/// disk) answers kUnknownOutcome, keeps the committed entries and tries again until it can.
+class Partition final : public log::AppendListener, public std::enable_shared_from_this<Partition> {
  public:
   using Executor = boost::asio::io_context::executor_type;
 
@@ -136,11 +136,11 @@ class Partition final : public log::AppendListener,
 
   /// Opens, replays, takes over. Ok: it serves. Called once, on the home executor.
   boost::asio::awaitable<Status> Start();
-  /// Stops admitting, answers what is in flight (within 10 s) and, if asked to, flushes. On the home
-  /// executor. The store closes with the last reference to the partition.
+  /// Stops admitting, answers what is in flight (within 10 s) and, if asked to, flushes. On the
+  /// home executor. The store closes with the last reference to the partition.
   boost::asio::awaitable<void> Stop(bool flush);
-  /// Makes a Start() that is under way end with `reason` soon, if it has not succeeded yet. On the home
-  /// executor.
+  /// Makes a Start() that is under way end with `reason` soon, if it has not succeeded yet. On the
+  /// home executor.
   void GiveUpStart(Status reason);
   /// The directory goes with the last reference too: the partition was dropped.
   void RemoveFilesOnClose() { remove_files_.store(true); }
@@ -157,9 +157,10 @@ class Partition final : public log::AppendListener,
   /// kUnavailable when this replica may not promise that now. Otherwise any applied state.
   Status Get(std::string_view key, bool consistent, PinnedItem* item) const;
 
-  /// A cursor on [lower, upper) of `space`. Bounds are keys of that space: model::EncodeKey for items;
-  /// collection prefix + AppendTerminated(index sort key) + AppendSortKey(base sort key) for a local index.
-  /// Long walks (scans) pass fill_cache = false so that they do not push hot items out.
+  /// A cursor on [lower, upper) of `space`. Bounds are keys of that space: model::EncodeKey for
+  /// items; collection prefix + AppendTerminated(index sort key) + AppendSortKey(base sort key) for
+  /// a local index. Long walks (scans) pass fill_cache = false so that they do not push hot items
+  /// out.
   Result<std::unique_ptr<Cursor>> NewCursor(KeySpace space, std::string_view lower,
                                             std::string_view upper, bool reverse, bool consistent,
                                             bool fill_cache) const;
@@ -169,8 +170,8 @@ class Partition final : public log::AppendListener,
   /// Bytes of one item collection, items and local index entries; tables with local indexes only.
   Result<uint64_t> CollectionBytes(std::string_view collection_prefix) const;
 
-  /// Flushes the store and cuts the log behind it. Blocks on the disk. Ok, having done nothing, while
-  /// another flush is under way.
+  /// Flushes the store and cuts the log behind it. Blocks on the disk. Ok, having done nothing,
+  /// while another flush is under way.
   Status Flush();
 
   /// Writes waiting to be evaluated, and evaluated ones not yet answered.
@@ -203,7 +204,8 @@ class Partition final : public log::AppendListener,
     LogIndex index;
   };
   using LatchMap = std::unordered_map<std::string, Latch, Hash, std::equal_to<>>;
-  using CollectionLatchMap = std::unordered_map<std::string, CollectionLatch, Hash, std::equal_to<>>;
+  using CollectionLatchMap =
+      std::unordered_map<std::string, CollectionLatch, Hash, std::equal_to<>>;
 
   /// Tasks in order of arrival, linked through WriteTask::next_.
   struct TaskList {
@@ -282,13 +284,13 @@ class Partition final : public log::AppendListener,
 
   // Durability news from the log's writer thread.
   std::mutex durable_mutex_;
-  LogPosition durable_;           // guarded by durable_mutex_
-  Status durable_status_;         // guarded by durable_mutex_
-  bool durable_posted_ = false;   // guarded by durable_mutex_
+  LogPosition durable_;          // guarded by durable_mutex_
+  Status durable_status_;        // guarded by durable_mutex_
+  bool durable_posted_ = false;  // guarded by durable_mutex_
 
   // Home executor only.
-  TaskList waiting_;  ///< taken from the inbox, not evaluated yet
-  Entry open_;        ///< the batch that gathers
+  TaskList waiting_;      ///< taken from the inbox, not evaluated yet
+  Entry open_;            ///< the batch that gathers
   EffectWriter effects_;  ///< of open_
   std::deque<Entry> in_flight_;
   size_t uncommitted_bytes_ = 0;

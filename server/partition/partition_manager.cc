@@ -21,17 +21,16 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// How long Find() waits for the map to catch up with the catalog: a table is ACTIVE in one transaction
-/// with its partitions, but the two watches deliver on their own.
+/// How long Find() waits for the map to catch up with the catalog: a table is ACTIVE in one
+/// transaction with its partitions, but the two watches deliver on their own.
 constexpr auto kMapWait = std::chrono::seconds(2);
 constexpr auto kMapPoll = std::chrono::milliseconds(2);
 
 Result<metadata::RangeResult> ReadPrefix(metadata::MetadataStore* store, std::string_view prefix) {
   std::promise<Result<metadata::RangeResult>> promise;
-  store->AsyncRange(std::string(prefix), metadata::PrefixEnd(prefix), 0,
-                    [&promise](Result<metadata::RangeResult> result) {
-                      promise.set_value(std::move(result));
-                    });
+  store->AsyncRange(
+      std::string(prefix), metadata::PrefixEnd(prefix), 0,
+      [&promise](Result<metadata::RangeResult> result) { promise.set_value(std::move(result)); });
   return promise.get_future().get();
 }
 
@@ -73,10 +72,11 @@ Status PartitionManager::Start() {
   return Status::Ok();
 }
 
-/// Replicas that the map names and a process has led must be there; what the map once numbered and does
-/// not name was dropped while nobody ran. A higher number belongs to another catalog (a metadata
-/// directory was lost, or swapped): never deleted on that ground. What is inside the directories is not
-/// looked at here: CheckReplicas() does that, before the metadata store is opened for writing.
+/// Replicas that the map names and a process has led must be there; what the map once numbered and
+/// does not name was dropped while nobody ran. A higher number belongs to another catalog (a
+/// metadata directory was lost, or swapped): never deleted on that ground. What is inside the
+/// directories is not looked at here: CheckReplicas() does that, before the metadata store is
+/// opened for writing.
 Status PartitionManager::CheckDirectories(uint64_t next_partition) {
   std::error_code error;
   fs::create_directories(environment_.partitions_directory, error);
@@ -388,6 +388,7 @@ asio::awaitable<void> PartitionManager::RunOpen(std::shared_ptr<Slot> slot,
 /// since the start.
 asio::awaitable<void> PartitionManager::Maintain() {
   asio::steady_timer timer(co_await asio::this_coro::executor);
+  bool disk_was_low = false;
   for (;;) {
     timer.expires_after(options_.maintenance_interval);
     boost::system::error_code error;
@@ -415,15 +416,29 @@ asio::awaitable<void> PartitionManager::Maintain() {
       }
       if (found == nullptr || schema == nullptr) continue;
       OpenResult partition = co_await OpenSlot(found, schema);
-      if (!partition.ok()) continue;
-      auto flush = [open = *partition] {
-        if (const Status status = open->Flush(); !status.ok()) {
-          log::Warn("cannot flush a partition", "partition", open->id(), "status", status);
-        }
-      };
-      (void)environment_.blocking->TrySubmit(flush);
+      if (partition.ok()) FlushLater(*std::move(partition));
     }
+    // Full write buffers count as used space: on the disk they take less, and the log behind them
+    // goes.
+    const bool disk_low = environment_.disk_low->load(std::memory_order_relaxed);
+    if (disk_low && !disk_was_low) {
+      std::shared_lock lock(mutex_);
+      for (const auto& [table, entry] : tables_) {
+        for (const auto& [start, slot] : entry.slots) {
+          if (slot->partition != nullptr) FlushLater(slot->partition);
+        }
+      }
+    }
+    disk_was_low = disk_low;
   }
+}
+
+void PartitionManager::FlushLater(std::shared_ptr<Partition> partition) {
+  (void)environment_.blocking->TrySubmit([partition = std::move(partition)] {
+    if (const Status status = partition->Flush(); !status.ok()) {
+      log::Warn("cannot flush a partition", "partition", partition->id(), "status", status);
+    }
+  });
 }
 
 void PartitionManager::Stop() {

@@ -26,8 +26,9 @@ struct ManagerOptions {
 /// The partitions of this node: follows the partition map, opens lazily, drops what the map drops,
 /// flushes what holds the log back.
 ///
-/// Made and started by main after the log and metadata stores, stopped before them. The map is guarded
-/// by one lock, held shared for a lookup; opening and closing run on each partition's home executor.
+/// Made and started by main after the log and metadata stores, stopped before them. The map is
+/// guarded by one lock, held shared for a lookup; opening and closing run on each partition's home
+/// executor.
 class PartitionManager final : public Directory {
  public:
   PartitionManager(const PartitionEnvironment& environment, IoPool* io, ManagerOptions options);
@@ -82,6 +83,7 @@ class PartitionManager final : public Directory {
                                        std::shared_ptr<const TableSchema> schema,
                                        IoPool::Executor home);
   boost::asio::awaitable<void> Maintain();
+  void FlushLater(std::shared_ptr<Partition> partition);
   boost::asio::awaitable<void> StopPartition(std::shared_ptr<Partition> partition, bool dropped);
   IoPool::Executor HomeOf(PartitionId partition);
   Status CheckDirectories(uint64_t next_partition);

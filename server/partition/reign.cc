@@ -79,8 +79,8 @@ Status MakeReplicaDirectory(const std::string& parent, const std::string& direct
   fs::remove_all(fresh, error);
   fs::create_directories(fresh, error);
   if (error) return IoError("create directory", fresh, error.value());
-  RETURN_IF_ERROR(storage::WriteFileSynced(fresh + "/REPLICA",
-                                           "onggi-replica 1 " + replica.ToString() + "\n"));
+  RETURN_IF_ERROR(
+      storage::WriteFileSynced(fresh + "/REPLICA", "onggi-replica 1 " + replica.ToString() + "\n"));
   RETURN_IF_ERROR(storage::SyncDirectory(fresh));
   fs::rename(fresh, directory, error);
   if (error) return IoError("rename", directory, error.value());
@@ -112,7 +112,8 @@ asio::awaitable<Status> Partition::OnBlockingPool(std::function<Status()> work) 
 Status Partition::OpenStore(AppliedState* applied) {
   const ReplicaId replica(config_.primary().replica());
   const std::string directory = Directory();
-  // Only a partition that no process has ever led may be empty; a named replica that is gone is lost.
+  // Only a partition that no process has ever led may be empty; a named replica that is gone is
+  // lost.
   const bool fresh = config_.boot() == 0;
   std::error_code error;
   if (!fs::exists(directory, error)) {
@@ -134,7 +135,8 @@ Status Partition::OpenStore(AppliedState* applied) {
   };
   ASSIGN_OR_RETURN(store_, storage::PartitionStore::Open(*environment_.storage,
                                                          directory + "/store", fresh, events));
-  if (fresh) RETURN_IF_ERROR(storage::SyncDirectory(directory));  // the catalog is about to rely on it
+  if (fresh)
+    RETURN_IF_ERROR(storage::SyncDirectory(directory));  // the catalog is about to rely on it
   storage::PinnedValue value;
   ASSIGN_OR_RETURN(const bool found, store_->Get(kAppliedKey, &value));
   if (found) {
@@ -156,7 +158,8 @@ asio::awaitable<Status> Partition::Start() {
     statistics_ = applied->statistics;
   }
   evaluated_ = applied->statistics;
-  // What the state includes is no longer needed of the log; what follows must be there without a gap.
+  // What the state includes is no longer needed of the log; what follows must be there without a
+  // gap.
   environment_.log->Truncate(id_, applied_.index);
   const LogIndex first = environment_.log->FirstIndex(id_);
   const LogIndex last = environment_.log->LastIndex(id_);
@@ -366,7 +369,8 @@ void Partition::ReadConfiguration() {
       key, key + '\0', 1, [self = shared_from_this()](Result<metadata::RangeResult> result) {
         if (!result.ok()) return;  // asked again on a tick
         if (result->kvs.empty()) {
-          asio::post(self->home_, [self] { self->GiveUpStart(NotFound("the partition was dropped")); });
+          asio::post(self->home_,
+                     [self] { self->GiveUpStart(NotFound("the partition was dropped")); });
           return;
         }
         proto::PartitionConfig record;
@@ -382,7 +386,8 @@ void Partition::ReadConfiguration() {
 void Partition::EndReign() {
   serving_.store(false, std::memory_order_release);
   for (Entry& entry : in_flight_) {
-    FailTasks(&entry.tasks, {Code::kUnknownOutcome, "the partition moved while the write was on its way"});
+    FailTasks(&entry.tasks,
+              {Code::kUnknownOutcome, "the partition moved while the write was on its way"});
   }
   if (!effects_.empty() || !open_.tasks.empty()) {
     effects_ = EffectWriter();
@@ -410,8 +415,8 @@ asio::awaitable<void> Partition::Stop(bool flush) {
   const auto deadline = std::chrono::steady_clock::now() + kStopDeadline;
   asio::steady_timer timer(home_);
   CloseBatch();
-  // A store that cannot apply has answered its writes already; the log keeps them for the next start.
-  // After a start that failed (stopping_) there is nothing to answer.
+  // A store that cannot apply has answered its writes already; the log keeps them for the next
+  // start. After a start that failed (stopping_) there is nothing to answer.
   while (!in_flight_.empty() && !apply_blocked_ && !stopping_ &&
          std::chrono::steady_clock::now() < deadline) {
     timer.expires_after(std::chrono::milliseconds(1));
@@ -424,7 +429,8 @@ asio::awaitable<void> Partition::Stop(bool flush) {
   if (group_.role() != group::Group::Role::kIdle) group_.Step(group::Stop{}, &ignored);
   EndReign();
   Drain();  // refuses what still waits
-  if (flush && store_ != nullptr) {
+  // A store that has failed (a full disk) would fail again; the log has what it lacks.
+  if (flush && store_ != nullptr && !apply_blocked_ && !store_->failed()) {
     std::function<Status()> work = [this] { return Flush(); };
     const Status flushed = co_await OnBlockingPool(work);
     // Not fatal: the log still has what the flush would have made durable.

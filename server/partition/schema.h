@@ -26,13 +26,13 @@ struct LocalIndex {
   ProjectionType projection = ProjectionType::kAll;
   std::vector<std::string> non_key_attributes;  ///< of kInclude
 
-  /// Every attribute that an entry holds when the projection is not kAll: keys of table and index and
-  /// the included ones, sorted.
+  /// Every attribute that an entry holds when the projection is not kAll: keys of table and index
+  /// and the included ones, sorted.
   std::vector<std::string> projected;
 };
 
-/// What a partition needs to know of its table. Immutable: keys and local indexes never change in the
-/// life of a table.
+/// What a partition needs to know of its table. Immutable: keys and local indexes never change in
+/// the life of a table.
 struct TableSchema {
   TableId id;
   KeyAttribute partition_key;

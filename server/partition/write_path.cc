@@ -42,7 +42,8 @@ WriteTask* Partition::TaskList::Pop() {
 void Partition::Submit(WriteTask* task) {
   if (queued_.fetch_add(1, std::memory_order_relaxed) >= kMaxQueuedWrites) {
     queued_.fetch_sub(1, std::memory_order_relaxed);
-    task->outcome.status = {Code::kResourceExhausted, "too many writes are waiting for the partition"};
+    task->outcome.status = {Code::kResourceExhausted,
+                            "too many writes are waiting for the partition"};
     Completions done;
     done.Finish(task->join_);
     return;
@@ -115,8 +116,7 @@ void Partition::EvaluateTask(WriteTask* task) {
   }
   uint64_t collection_bytes = 0;
   if (!schema_->local_indexes.empty() && task->outcome.status.ok()) {
-    Result<uint64_t> bytes =
-        CollectionBytesNow(CollectionPrefixOf(*schema_, request, &scratch_));
+    Result<uint64_t> bytes = CollectionBytesNow(CollectionPrefixOf(*schema_, request, &scratch_));
     if (bytes.ok()) {
       collection_bytes = *bytes;
     } else {
@@ -130,12 +130,11 @@ void Partition::EvaluateTask(WriteTask* task) {
     return;
   }
 
-  Evaluation evaluation =
-      Evaluate(*schema_, environment_.collection_limit_bytes, request, old_item, collection_bytes,
-               &effects_, &evaluated_, &task->outcome);
+  Evaluation evaluation = Evaluate(*schema_, environment_.collection_limit_bytes, request, old_item,
+                                   collection_bytes, &effects_, &evaluated_, &task->outcome);
   if (!evaluation.changes) {
-    // An answer without an entry is a strong read (R5). What it saw in a latch is not committed yet:
-    // it is answered with the entry that commits it.
+    // An answer without an entry is a strong read (R5). What it saw in a latch is not committed
+    // yet: it is answered with the entry that commits it.
     if (latch == latches_.end()) {
       queued_.fetch_sub(1, std::memory_order_relaxed);
       Completions done;
@@ -187,8 +186,7 @@ void Partition::CloseBatch() {
   entry.payload = effects_.Finish(evaluated_);
   const log::EntryView view{entry.position.epoch, entry.position.index,
                             static_cast<uint8_t>(entry.type), entry.payload};
-  const Status appended =
-      environment_.log->Append(id_, std::span(&view, 1), shared_from_this());
+  const Status appended = environment_.log->Append(id_, std::span(&view, 1), shared_from_this());
   if (!appended.ok()) {
     open_ = std::move(entry);
     AbandonBatch(appended);
@@ -207,7 +205,8 @@ void Partition::AbandonBatch(const Status& status) {
   RebuildLatches();
 }
 
-/// Latches are what the payloads in flight say: after a refused batch they are read back from there.
+/// Latches are what the payloads in flight say: after a refused batch they are read back from
+/// there.
 void Partition::RebuildLatches() {
   latches_.clear();
   collection_latches_.clear();
@@ -381,7 +380,8 @@ void Partition::RetryApplyLater() {
     if (error || self->stopping_) return;
     // Resuming flushes: not on an I/O thread.
     const bool submitted = self->environment_.blocking->TrySubmit([self] {
-      asio::post(self->home_, [self, resumed = self->store_->Resume()] { self->RetryApply(resumed); });
+      asio::post(self->home_,
+                 [self, resumed = self->store_->Resume()] { self->RetryApply(resumed); });
     });
     if (!submitted) self->RetryApplyLater();
   });

@@ -88,8 +88,7 @@ Result<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::string& pa
     directory->created_ = created = false;
   }
   if (created) {
-    const std::string content =
-        std::string(kFormatPrefix) + std::to_string(kFormatVersion) + "\n";
+    const std::string content = std::string(kFormatPrefix) + std::to_string(kFormatVersion) + "\n";
     RETURN_IF_ERROR(WriteFileSynced(format_file + ".new", content));
     if (rename((format_file + ".new").c_str(), format_file.c_str()) != 0) {
       return IoError("rename", format_file, errno);
@@ -115,7 +114,8 @@ Status DataDirectory::Claim() {
 Result<DiskSpace> QueryDiskSpace(const std::string& path) {
   struct statvfs info;
   if (statvfs(path.c_str(), &info) != 0) return IoError("statvfs", path, errno);
-  return DiskSpace{uint64_t{info.f_bavail} * info.f_frsize, uint64_t{info.f_blocks} * info.f_frsize};
+  return DiskSpace{uint64_t{info.f_bavail} * info.f_frsize,
+                   uint64_t{info.f_blocks} * info.f_frsize};
 }
 
 Status WriteFileSynced(const std::string& path, std::string_view content) {
@@ -124,7 +124,8 @@ Status WriteFileSynced(const std::string& path, std::string_view content) {
   const ssize_t written = write(fd, content.data(), content.size());
   const bool ok = written == static_cast<ssize_t>(content.size()) && fsync(fd) == 0;
   // A short write sets no errno; the next one would have said that the disk is full.
-  const int error = written >= 0 && written != static_cast<ssize_t>(content.size()) ? ENOSPC : errno;
+  const int error =
+      written >= 0 && written != static_cast<ssize_t>(content.size()) ? ENOSPC : errno;
   close(fd);
   return ok ? Status::Ok() : IoError("write", path, error);
 }

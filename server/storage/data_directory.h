@@ -17,20 +17,22 @@ namespace onggi::storage {
 ///     metadata/         the embedded metadata store (`onggi dev`)
 ///     partitions/<id>/  one directory per replica
 ///
-/// Open() changes nothing in a directory that it refuses. The lock goes with the process, however it
-/// ends.
+/// Open() changes nothing in a directory that it refuses. The lock goes with the process, however
+/// it ends.
 class DataDirectory {
  public:
   static constexpr uint32_t kFormatVersion = 1;
 
-  /// Makes the directory where it is missing or empty. Errors: kAlreadyExists when another process has
-  /// it (says which), kCorruption when it is not ours or of a newer format (says which file), kIoError.
+  /// Makes the directory where it is missing or empty. Errors: kAlreadyExists when another process
+  /// has it (says which), kCorruption when it is not ours or of a newer format (says which file),
+  /// kIoError.
   static Result<std::unique_ptr<DataDirectory>> Open(const std::string& path);
   ~DataDirectory();
   DataDirectory(const DataDirectory&) = delete;
   DataDirectory& operator=(const DataDirectory&) = delete;
 
-  /// Writes this process's id into LOCK for whoever comes second. Called when start-up has succeeded.
+  /// Writes this process's id into LOCK for whoever comes second. Called when start-up has
+  /// succeeded.
   Status Claim();
 
   const std::string& path() const { return path_; }

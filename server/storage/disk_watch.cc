@@ -9,7 +9,10 @@ namespace onggi::storage {
 
 DiskWatch::DiskWatch(std::string path, uint64_t reserve_bytes, std::chrono::milliseconds interval,
                      Query query)
-    : path_(std::move(path)), interval_(interval), query_(std::move(query)), reserve_(reserve_bytes) {
+    : path_(std::move(path)),
+      interval_(interval),
+      query_(std::move(query)),
+      reserve_(reserve_bytes) {
   if (reserve_ == 0) {
     const Result<DiskSpace> space = query_(path_);
     const uint64_t total = space.ok() ? space->total_bytes : 0;

@@ -14,25 +14,25 @@
 
 namespace onggi::storage {
 
-/// Watches the free space of a file system ahead of need (replication.md R10): below a reserve, writes
-/// are refused while what was promised still fits; they are accepted again once a quarter more than the
-/// reserve is free.
+/// Watches the free space of a file system ahead of need (replication.md R10): below a reserve,
+/// writes are refused while what was promised still fits; they are accepted again once a quarter
+/// more than the reserve is free.
 ///
 /// One thread of its own, joined by the destructor.
 class DiskWatch {
  public:
   using Query = std::function<Result<DiskSpace>(const std::string& path)>;
 
-  /// `reserve_bytes` 0: a twentieth of the file system, within [32 MB, 1 GB]. `query` stands in for the
-  /// operating system in tests.
+  /// `reserve_bytes` 0: a twentieth of the file system, within [32 MB, 1 GB]. `query` stands in for
+  /// the operating system in tests.
   DiskWatch(std::string path, uint64_t reserve_bytes, std::chrono::milliseconds interval,
             Query query = QueryDiskSpace);
   ~DiskWatch();
   DiskWatch(const DiskWatch&) = delete;
   DiskWatch& operator=(const DiskWatch&) = delete;
 
-  /// Bytes that accepted writes have yet to take on the disk (full write buffers): they count as used.
-  /// `promised` is called on the watch's thread, until the destructor or the next call.
+  /// Bytes that accepted writes have yet to take on the disk (full write buffers): they count as
+  /// used. `promised` is called on the watch's thread, until the destructor or the next call.
   void SetPromised(std::function<uint64_t()> promised);
 
   /// Any thread.
@@ -54,7 +54,7 @@ class DiskWatch {
   std::condition_variable wake_;
   std::mutex promised_mutex_;
   std::function<uint64_t()> promised_;  // guarded by promised_mutex_
-  bool stopping_ = false;  // guarded by mutex_
+  bool stopping_ = false;               // guarded by mutex_
   std::thread thread_;
 };
 

@@ -70,7 +70,8 @@ rocksdb::Options StorageEnvironment::MakeOptions() const {
   options.stats_persist_period_sec = 0;
   options.allow_concurrent_memtable_write = false;  // one writer: the partition's strand
   options.enable_write_thread_adaptive_yield = false;
-  options.avoid_flush_during_shutdown = true;  // the log replays it; Partition flushes on a clean stop
+  options.avoid_flush_during_shutdown =
+      true;  // the log replays it; Partition flushes on a clean stop
   options.paranoid_checks = true;
   options.statistics = statistics_;
 
@@ -105,12 +106,16 @@ void StorageEnvironment::AddMetrics(metrics::Registry* registry) const {
   static constexpr Ticker kTickers[] = {
       {"onggi_storage_cache_hits_total", "Blocks found in the cache", rocksdb::BLOCK_CACHE_HIT},
       {"onggi_storage_cache_misses_total", "Blocks read from disk", rocksdb::BLOCK_CACHE_MISS},
-      {"onggi_storage_bloom_useful_total", "Files that a filter spared", rocksdb::BLOOM_FILTER_USEFUL},
-      {"onggi_storage_flush_bytes_total", "Bytes flushed from write buffers", rocksdb::FLUSH_WRITE_BYTES},
-      {"onggi_storage_compaction_read_bytes_total", "Bytes read by compaction", rocksdb::COMPACT_READ_BYTES},
+      {"onggi_storage_bloom_useful_total", "Files that a filter spared",
+       rocksdb::BLOOM_FILTER_USEFUL},
+      {"onggi_storage_flush_bytes_total", "Bytes flushed from write buffers",
+       rocksdb::FLUSH_WRITE_BYTES},
+      {"onggi_storage_compaction_read_bytes_total", "Bytes read by compaction",
+       rocksdb::COMPACT_READ_BYTES},
       {"onggi_storage_compaction_write_bytes_total", "Bytes written by compaction",
        rocksdb::COMPACT_WRITE_BYTES},
-      {"onggi_storage_stall_microseconds_total", "Time that writes were held back", rocksdb::STALL_MICROS},
+      {"onggi_storage_stall_microseconds_total", "Time that writes were held back",
+       rocksdb::STALL_MICROS},
   };
   for (const Ticker& ticker : kTickers) {
     registry->AddCounterCallback(ticker.name, ticker.help, {}, [this, which = ticker.ticker] {

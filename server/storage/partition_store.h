@@ -28,8 +28,8 @@ struct StorageOptions {
   rocksdb::Env* env = nullptr;
 };
 
-/// What all the partitions' RocksDB instances of a node share: one cache, one write-buffer budget (charged
-/// to the cache), one pool of compaction threads, one comparator of bytes.
+/// What all the partitions' RocksDB instances of a node share: one cache, one write-buffer budget
+/// (charged to the cache), one pool of compaction threads, one comparator of bytes.
 ///
 /// Made before the first store, destroyed after the last. Thread-safe.
 class StorageEnvironment {
@@ -84,10 +84,11 @@ class RangeIterator {
 
 /// The applied state of one replica of a partition: one RocksDB without its own write-ahead log.
 ///
-/// The partition's log is the only write-ahead log: what a crash takes from the write buffers is replayed
-/// from there. Every batch carries the applied index, in the single column family, so a flushed file is
-/// always a consistent prefix of the log. Reads are thread-safe; Apply() has one caller at a time.
-/// A background error (full disk) makes Apply() fail until Resume() succeeds; reads go on.
+/// The partition's log is the only write-ahead log: what a crash takes from the write buffers is
+/// replayed from there. Every batch carries the applied index, in the single column family, so a
+/// flushed file is always a consistent prefix of the log. Reads are thread-safe; Apply() has one
+/// caller at a time. A background error (full disk) makes Apply() fail until Resume() succeeds;
+/// reads go on.
 class PartitionStore {
  public:
   struct Events {

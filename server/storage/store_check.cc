@@ -65,8 +65,7 @@ Status CheckStore(const std::string& directory) {
   ASSIGN_OR_RETURN(const std::string manifest, rocks::CheckManifest(directory));
   rocksdb::DB* opened = nullptr;
   // The only way to learn which files live: what a killed flush left half written is no damage.
-  const rocksdb::Status status =
-      rocksdb::DB::OpenForReadOnly(MakeOptions(), directory, &opened);
+  const rocksdb::Status status = rocksdb::DB::OpenForReadOnly(MakeOptions(), directory, &opened);
   const std::unique_ptr<rocksdb::DB> db(opened);
   if (!status.ok()) {
     return Status(status.IsIOError() ? Code::kIoError : Code::kCorruption,

@@ -32,7 +32,8 @@ class TestStore : public metadata::MetadataStore {
     before_ = std::move(act);
   }
 
-  void AsyncRange(std::string start, std::string end, size_t limit, RangeCallback callback) override {
+  void AsyncRange(std::string start, std::string end, size_t limit,
+                  RangeCallback callback) override {
     base_->AsyncRange(std::move(start), std::move(end), limit, std::move(callback));
   }
   void AsyncCommit(metadata::Transaction transaction, TransactionCallback callback) override {
@@ -66,7 +67,8 @@ class TableJobsTest : public ::testing::Test {
   TableJobsTest() {
     std::string pattern = (fs::temp_directory_path() / "onggi-XXXXXX").string();
     directory_ = mkdtemp(pattern.data());
-    auto opened = metadata::EmbeddedStore::Open(metadata::EmbeddedOptions(directory_ + "/metadata"));
+    auto opened =
+        metadata::EmbeddedStore::Open(metadata::EmbeddedOptions(directory_ + "/metadata"));
     CHECK_MSG(opened.ok(), opened.status().ToString());
     base_ = *std::move(opened);
     store_ = std::make_unique<TestStore>(base_.get());

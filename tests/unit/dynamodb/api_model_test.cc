@@ -38,8 +38,8 @@ TEST(ApiModel, IsWhatItsGeneratorWrites) {
   if (!std::filesystem::exists(model)) GTEST_SKIP() << "python3-botocore is not installed";
   const auto root =
       std::filesystem::path(__FILE__).parent_path().parent_path().parent_path().parent_path();
-  const std::string command = "python3 '" + (root / "tools/generate_api_model.py").string() +
-                              "' --check";
+  const std::string command =
+      "python3 '" + (root / "tools/generate_api_model.py").string() + "' --check";
   EXPECT_EQ(std::system(command.c_str()), 0);
 }
 

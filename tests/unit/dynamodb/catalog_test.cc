@@ -104,8 +104,7 @@ class CatalogWatcherTest : public ::testing::Test {
   Status Start() {
     Status status = Internal("not run");
     boost::asio::co_spawn(
-        context_,
-        [&]() -> boost::asio::awaitable<void> { status = co_await watcher_.Start(); },
+        context_, [&]() -> boost::asio::awaitable<void> { status = co_await watcher_.Start(); },
         boost::asio::detached);
     Run();
     return status;

@@ -136,9 +136,8 @@ TEST_F(ControlPlaneTest, CreatesATableAndDescribesIt) {
                 R"("NumberOfDecreasesToday":0,"ReadCapacityUnits":0,"WriteCapacityUnits":0},)"
                 R"("TableSizeBytes":70,"ItemCount":7,"TableArn":")" +
                 Arn("abc") + "\","));
-  EXPECT_THAT(described,
-              HasSubstr(R"("BillingModeSummary":{"BillingMode":"PAY_PER_REQUEST",)"
-                        R"("LastUpdateToPayPerRequestDateTime":1700000000})"));
+  EXPECT_THAT(described, HasSubstr(R"("BillingModeSummary":{"BillingMode":"PAY_PER_REQUEST",)"
+                                   R"("LastUpdateToPayPerRequestDateTime":1700000000})"));
   EXPECT_THAT(described, HasSubstr(R"("DeletionProtectionEnabled":false)"));
   EXPECT_THAT(described, HasSubstr(R"("WarmThroughput":{"ReadUnitsPerSecond":12000,)"
                                    R"("WriteUnitsPerSecond":4000,"Status":"ACTIVE"})"));
@@ -198,16 +197,17 @@ TEST_F(ControlPlaneTest, ChecksBillingOfNewTables) {
             std::string(kInvalid) +
                 "ReadCapacityUnits and WriteCapacityUnits must both be specified when BillingMode "
                 "is PROVISIONED");
-  EXPECT_EQ(Message("CreateTable", Table("abc", R"(,"ProvisionedThroughput":)"
-                                                R"({"ReadCapacityUnits":1,"WriteCapacityUnits":1})")),
-            std::string(kInvalid) +
-                "Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when BillingMode "
-                "is PAY_PER_REQUEST");
-  EXPECT_EQ(Message("CreateTable",
-                    "{" + rest +
-                        R"(,"ProvisionedThroughput":{"ReadCapacityUnits":1000000000001,)"
-                        R"("WriteCapacityUnits":1000000000001}})"),
-            "Given value 1000000000001 for ReadCapacityUnits is out of bounds");
+  EXPECT_EQ(
+      Message("CreateTable", Table("abc", R"(,"ProvisionedThroughput":)"
+                                          R"({"ReadCapacityUnits":1,"WriteCapacityUnits":1})")),
+      std::string(kInvalid) +
+          "Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when BillingMode "
+          "is PAY_PER_REQUEST");
+  EXPECT_EQ(
+      Message("CreateTable", "{" + rest +
+                                 R"(,"ProvisionedThroughput":{"ReadCapacityUnits":1000000000001,)"
+                                 R"("WriteCapacityUnits":1000000000001}})"),
+      "Given value 1000000000001 for ReadCapacityUnits is out of bounds");
 }
 
 /// CreateTable with these keys ("name:HASH,...") and definitions ("name,..."), and `more`.
@@ -293,10 +293,10 @@ TEST_F(ControlPlaneTest, ChecksLocalIndexes) {
                 "index: idx. index hash key: c, table hash key: a");
   EXPECT_EQ(with("a:HASH,b:RANGE", "a,b,c", LocalIndex("idx", "a", "c", "{}")),
             invalid + "Unknown ProjectionType: null");
-  EXPECT_EQ(with("a:HASH,b:RANGE", "a,b,c",
-                 LocalIndex("idx", "a", "c",
-                            R"({"ProjectionType":"ALL","NonKeyAttributes":["x"]})")),
-            invalid + "ProjectionType is ALL, but NonKeyAttributes is specified");
+  EXPECT_EQ(
+      with("a:HASH,b:RANGE", "a,b,c",
+           LocalIndex("idx", "a", "c", R"({"ProjectionType":"ALL","NonKeyAttributes":["x"]})")),
+      invalid + "ProjectionType is ALL, but NonKeyAttributes is specified");
   EXPECT_EQ(with("a:HASH,b:RANGE", "a,b,c",
                  LocalIndex("idx", "a", "c") + "," + LocalIndex("idx", "a", "c")),
             invalid + "Duplicate index name: idx");
@@ -313,13 +313,13 @@ TEST_F(ControlPlaneTest, ChecksLocalIndexes) {
 }
 
 TEST_F(ControlPlaneTest, DescribesLocalIndexes) {
-  const std::string answer = Call(
-      "CreateTable",
-      WithKeys("a:HASH,b:RANGE", "a,b,c",
-               R"(,"LocalSecondaryIndexes":[)" +
-                   LocalIndex("idx", "a", "c",
-                              R"({"ProjectionType":"INCLUDE","NonKeyAttributes":["x","y"]})") +
-                   "]"));
+  const std::string answer =
+      Call("CreateTable",
+           WithKeys("a:HASH,b:RANGE", "a,b,c",
+                    R"(,"LocalSecondaryIndexes":[)" +
+                        LocalIndex("idx", "a", "c",
+                                   R"({"ProjectionType":"INCLUDE","NonKeyAttributes":["x","y"]})") +
+                        "]"));
   EXPECT_THAT(
       answer,
       HasSubstr(R"("LocalSecondaryIndexes":[{"IndexName":"idx","KeySchema":[{"AttributeName":"a",)"
@@ -330,13 +330,11 @@ TEST_F(ControlPlaneTest, DescribesLocalIndexes) {
 }
 
 TEST_F(ControlPlaneTest, RefusesWhatIsNotBuiltByName) {
-  EXPECT_EQ(
-      Message("CreateTable",
-              Table("abc", R"(,"GlobalSecondaryIndexes":[)" + LocalIndex("idx", "a", "") + "]")),
-      "GlobalSecondaryIndexes is not supported yet by this version of Onggi");
-  EXPECT_EQ(Message("CreateTable",
-                    Table("abc", R"(,"StreamSpecification":{"StreamEnabled":true,)"
-                                 R"("StreamViewType":"KEYS_ONLY"})")),
+  EXPECT_EQ(Message("CreateTable", Table("abc", R"(,"GlobalSecondaryIndexes":[)" +
+                                                    LocalIndex("idx", "a", "") + "]")),
+            "GlobalSecondaryIndexes is not supported yet by this version of Onggi");
+  EXPECT_EQ(Message("CreateTable", Table("abc", R"(,"StreamSpecification":{"StreamEnabled":true,)"
+                                                R"("StreamViewType":"KEYS_ONLY"})")),
             "StreamSpecification is not supported yet by this version of Onggi");
   EXPECT_EQ(Message("CreateTable", Table("abc", R"(,"ResourcePolicy":"{}")")),
             "ResourcePolicy is not supported yet by this version of Onggi");
@@ -402,11 +400,12 @@ TEST_F(ControlPlaneTest, SwitchesBillingModes) {
   EXPECT_EQ(Message("UpdateTable", R"({"TableName":"abc","BillingMode":"PROVISIONED"})"),
             std::string(kInvalid) +
                 "ProvisionedThroughput must be specified when BillingMode is PROVISIONED");
-  EXPECT_EQ(Message("UpdateTable", R"({"TableName":"abc","ProvisionedThroughput":)"
-                                   R"({"ReadCapacityUnits":1,"WriteCapacityUnits":1}})"),
-            std::string(kInvalid) +
-                "Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when BillingMode "
-                "is PAY_PER_REQUEST");
+  EXPECT_EQ(
+      Message("UpdateTable", R"({"TableName":"abc","ProvisionedThroughput":)"
+                             R"({"ReadCapacityUnits":1,"WriteCapacityUnits":1}})"),
+      std::string(kInvalid) +
+          "Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when BillingMode "
+          "is PAY_PER_REQUEST");
   Call("UpdateTable", R"({"TableName":"abc","BillingMode":"PROVISIONED","ProvisionedThroughput":)"
                       R"({"ReadCapacityUnits":2,"WriteCapacityUnits":3}})");
   EXPECT_THAT(Call("DescribeTable", R"({"TableName":"abc"})"),
@@ -465,14 +464,14 @@ TEST_F(ControlPlaneTest, ListsTablesInPages) {
 TEST_F(ControlPlaneTest, TagsAndUntags) {
   CreateActive(Table("abc", R"(,"Tags":[{"Key":"x","Value":"1"}])"), "abc");
   const std::string arn = "\"ResourceArn\":\"" + Arn("abc") + "\"";
-  EXPECT_EQ(Call("TagResource", "{" + arn + R"(,"Tags":[{"Key":"y","Value":"2"},)"
-                                            R"({"Key":"x","Value":"3"}]})"),
+  EXPECT_EQ(Call("TagResource", "{" + arn +
+                                    R"(,"Tags":[{"Key":"y","Value":"2"},)"
+                                    R"({"Key":"x","Value":"3"}]})"),
             "");
   EXPECT_EQ(Call("ListTagsOfResource", "{" + arn + "}"),
             R"({"Tags":[{"Key":"x","Value":"3"},{"Key":"y","Value":"2"}]})");
   EXPECT_EQ(Call("UntagResource", "{" + arn + R"(,"TagKeys":["x","z"]})"), "");
-  EXPECT_EQ(Call("ListTagsOfResource", "{" + arn + "}"),
-            R"({"Tags":[{"Key":"y","Value":"2"}]})");
+  EXPECT_EQ(Call("ListTagsOfResource", "{" + arn + "}"), R"({"Tags":[{"Key":"y","Value":"2"}]})");
 }
 
 TEST_F(ControlPlaneTest, ChecksTags) {
@@ -481,9 +480,10 @@ TEST_F(ControlPlaneTest, ChecksTags) {
   EXPECT_EQ(Message("TagResource", "{}"), "Invalid TableArn");
   EXPECT_THAT(Call("TagResource", R"({"ResourceArn":"abc","Tags":[]})"),
               HasSubstr("is not authorized to perform: dynamodb:TagResource on resource: abc"));
-  EXPECT_EQ(Message("TagResource", R"({"ResourceArn":"a:b:c:d:e:f/g"})"),
-            "1 validation error detected: Value null at 'tags' failed to satisfy constraint: Member "
-            "must not be null");
+  EXPECT_EQ(
+      Message("TagResource", R"({"ResourceArn":"a:b:c:d:e:f/g"})"),
+      "1 validation error detected: Value null at 'tags' failed to satisfy constraint: Member "
+      "must not be null");
   EXPECT_EQ(Message("ListTagsOfResource", R"({"ResourceArn":"a:b:c:d:e:f/g"})"),
             "Invalid TableArn: Invalid ResourceArn provided as input a:b:c:d:e:f/g");
   EXPECT_EQ(Message("ListTagsOfResource", R"({"ResourceArn":")" + Arn("nope") + "\"}"),
@@ -496,8 +496,7 @@ TEST_F(ControlPlaneTest, ChecksTags) {
             "Atleast one Tag Key needs to be provided as Input.");
   std::string many;
   for (int i = 0; i < 51; ++i) {
-    many += std::string(i > 0 ? "," : "") + R"({"Key":"k)" + std::to_string(i) +
-            R"(","Value":""})";
+    many += std::string(i > 0 ? "," : "") + R"({"Key":"k)" + std::to_string(i) + R"(","Value":""})";
   }
   EXPECT_THAT(Message("TagResource", "{" + arn + R"(,"Tags":[)" + many + "]}"),
               HasSubstr("Too many tags"));

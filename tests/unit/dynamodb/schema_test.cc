@@ -47,9 +47,10 @@ TEST(SchemaTypes, AcceptsValidRequests) {
 }
 
 TEST(SchemaTypes, IgnoresUnknownMembersAndTreatsNullAsAbsent) {
-  EXPECT_EQ(Answer("GetItem",
-                   R"({"TableName":"abc","Key":{"a":{"S":"x"}},"Nonsense":[1],"ConsistentRead":null})"),
-            "");
+  EXPECT_EQ(
+      Answer("GetItem",
+             R"({"TableName":"abc","Key":{"a":{"S":"x"}},"Nonsense":[1],"ConsistentRead":null})"),
+      "");
   EXPECT_EQ(Answer("DescribeTable", R"({"TableName":null})"),
             Validation("The parameter 'TableName' is required but was not present in the request"));
 }
@@ -71,9 +72,8 @@ TEST(SchemaTypes, RefusesScalarsOfOtherTypes) {
             Serialization("NUMBER_VALUE cannot be converted to Boolean"));
   EXPECT_EQ(Answer("GetItem", R"({"ConsistentRead":"maybe"})"),
             Serialization("Unexpected token received from parser"));
-  EXPECT_EQ(
-      Answer("CreateTable", R"({"ProvisionedThroughput":{"ReadCapacityUnits":"5"}})"),
-      Serialization("STRING_VALUE cannot be converted to Long"));
+  EXPECT_EQ(Answer("CreateTable", R"({"ProvisionedThroughput":{"ReadCapacityUnits":"5"}})"),
+            Serialization("STRING_VALUE cannot be converted to Long"));
 }
 
 TEST(SchemaTypes, RefusesCollectionsWhereScalarsAreDue) {
@@ -171,8 +171,8 @@ TEST(SchemaConstraints, ChecksTableNamesOfItemOperationsInTheClassicalForm) {
 }
 
 TEST(SchemaConstraints, ChecksTableNamesOfControlOperationsInTheNewForm) {
-  const std::string length = Validation(
-      "TableName must be at least 3 characters long and at most 255 characters long");
+  const std::string length =
+      Validation("TableName must be at least 3 characters long and at most 255 characters long");
   EXPECT_EQ(Answer("DescribeTable", R"({"TableName":"ab"})"), length);
   EXPECT_EQ(Answer("DescribeTable", R"({"TableName":""})"), length);
   EXPECT_EQ(Answer("CreateTable", R"({"TableName":")" + std::string(256, 'a') + "\"}"), length);
@@ -185,10 +185,9 @@ TEST(SchemaConstraints, ChecksTableNamesOfControlOperationsInTheNewForm) {
 }
 
 TEST(SchemaConstraints, TakesArnsAsTableNames) {
-  EXPECT_EQ(
-      Answer("GetItem",
-             R"({"TableName":"arn:aws:dynamodb:us-east-1:000000000000:table/abc","Key":{}})"),
-      "");
+  EXPECT_EQ(Answer("GetItem",
+                   R"({"TableName":"arn:aws:dynamodb:us-east-1:000000000000:table/abc","Key":{}})"),
+            "");
   EXPECT_EQ(Answer("DescribeTable",
                    R"({"TableName":"arn:aws:dynamodb:us-east-1:000000000000:table/abc"})"),
             "");
@@ -200,11 +199,11 @@ TEST(SchemaConstraints, TakesArnsAsTableNames) {
 }
 
 TEST(SchemaConstraints, ListsEnumsInTheServicesOrder) {
-  EXPECT_EQ(Answer("GetItem",
-                   R"({"TableName":"abc","Key":{},"ReturnConsumedCapacity":"hi"})"),
-            Validation("1 validation error detected: Value 'hi' at 'returnConsumedCapacity' failed "
-                       "to satisfy constraint: Member must satisfy enum value set: [INDEXES, TOTAL, "
-                       "NONE]"));
+  EXPECT_EQ(
+      Answer("GetItem", R"({"TableName":"abc","Key":{},"ReturnConsumedCapacity":"hi"})"),
+      Validation("1 validation error detected: Value 'hi' at 'returnConsumedCapacity' failed "
+                 "to satisfy constraint: Member must satisfy enum value set: [INDEXES, TOTAL, "
+                 "NONE]"));
   EXPECT_THAT(Answer("PutItem", R"({"TableName":"abc","Item":{},"ReturnValues":"x"})"),
               HasSubstr("[ALL_NEW, UPDATED_OLD, ALL_OLD, NONE, UPDATED_NEW]"));
 }
@@ -213,9 +212,11 @@ TEST(SchemaConstraints, ChecksMembersInTheServicesOrder) {
   EXPECT_EQ(
       Answer("Query", R"({"TableName":"a","Limit":-1,"Select":"x","IndexName":"b"})"),
       Validation(
-          "4 validation errors detected: Value 'x' at 'select' failed to satisfy constraint: Member "
+          "4 validation errors detected: Value 'x' at 'select' failed to satisfy constraint: "
+          "Member "
           "must satisfy enum value set: [SPECIFIC_ATTRIBUTES, COUNT, ALL_ATTRIBUTES, "
-          "ALL_PROJECTED_ATTRIBUTES]; Value 'b' at 'indexName' failed to satisfy constraint: Member "
+          "ALL_PROJECTED_ATTRIBUTES]; Value 'b' at 'indexName' failed to satisfy constraint: "
+          "Member "
           "must have length greater than or equal to 3; Value 'a' at 'tableName' failed to satisfy "
           "constraint: Member must have length greater than or equal to 3; Value '-1' at 'limit' "
           "failed to satisfy constraint: Member must have value greater than or equal to 1"));
@@ -229,22 +230,23 @@ TEST(SchemaConstraints, ChecksNumbers) {
             Validation("1 validation error detected: Value '101' at 'limit' failed to satisfy "
                        "constraint: Member must have value less than or equal to 100"));
   EXPECT_EQ(Answer("ListTables", R"({"Limit":1.9})"), "");
-  EXPECT_THAT(Answer("Scan", R"({"TableName":"abc","TotalSegments":1000001,"Segment":-1})"),
-              HasSubstr("2 validation errors detected: Value '1000001' at 'totalSegments' failed to "
-                        "satisfy constraint: Member must have value less than or equal to 1000000; "
-                        "Value '-1' at 'segment' failed to satisfy constraint: Member must have "
-                        "value greater than or equal to 0"));
+  EXPECT_THAT(
+      Answer("Scan", R"({"TableName":"abc","TotalSegments":1000001,"Segment":-1})"),
+      HasSubstr("2 validation errors detected: Value '1000001' at 'totalSegments' failed to "
+                "satisfy constraint: Member must have value less than or equal to 1000000; "
+                "Value '-1' at 'segment' failed to satisfy constraint: Member must have "
+                "value greater than or equal to 0"));
 }
 
 TEST(SchemaConstraints, PathsNumberListMembersAndNameMapKeys) {
-  EXPECT_EQ(Answer("CreateTable",
-                   R"({"TableName":"abc","AttributeDefinitions":[{"AttributeType":"X"}],)"
-                   R"("KeySchema":[{"AttributeName":"a","KeyType":"HASH"}]})"),
-            Validation("2 validation errors detected: Value null at "
-                       "'attributeDefinitions.1.member.attributeName' failed to satisfy constraint: "
-                       "Member must not be null; Value 'X' at "
-                       "'attributeDefinitions.1.member.attributeType' failed to satisfy constraint: "
-                       "Member must satisfy enum value set: [B, N, S]"));
+  EXPECT_EQ(
+      Answer("CreateTable", R"({"TableName":"abc","AttributeDefinitions":[{"AttributeType":"X"}],)"
+                            R"("KeySchema":[{"AttributeName":"a","KeyType":"HASH"}]})"),
+      Validation("2 validation errors detected: Value null at "
+                 "'attributeDefinitions.1.member.attributeName' failed to satisfy constraint: "
+                 "Member must not be null; Value 'X' at "
+                 "'attributeDefinitions.1.member.attributeType' failed to satisfy constraint: "
+                 "Member must satisfy enum value set: [B, N, S]"));
   EXPECT_EQ(Answer("BatchWriteItem",
                    R"({"RequestItems":{"abc":[{"PutRequest":{}},{"DeleteRequest":{}}]}})"),
             Validation("2 validation errors detected: Value null at "
@@ -258,9 +260,10 @@ TEST(SchemaConstraints, PathsNumberListMembersAndNameMapKeys) {
 }
 
 TEST(SchemaConstraints, ShowsCollectionsAsJavaDoes) {
-  EXPECT_EQ(Answer("BatchGetItem", R"({"RequestItems":{}})"),
-            Validation("1 validation error detected: Value '{}' at 'requestItems' failed to satisfy "
-                       "constraint: Member must have length greater than or equal to 1"));
+  EXPECT_EQ(
+      Answer("BatchGetItem", R"({"RequestItems":{}})"),
+      Validation("1 validation error detected: Value '{}' at 'requestItems' failed to satisfy "
+                 "constraint: Member must have length greater than or equal to 1"));
   EXPECT_EQ(Answer("GetItem", R"({"TableName":"abc","Key":{},"AttributesToGet":[]})"),
             Validation("1 validation error detected: Value '[]' at 'attributesToGet' failed to "
                        "satisfy constraint: Member must have length greater than or equal to 1"));
@@ -269,12 +272,13 @@ TEST(SchemaConstraints, ShowsCollectionsAsJavaDoes) {
                        "satisfy constraint: Map value must satisfy constraint: [Member must have "
                        "length less than or equal to 25, Member must have length greater than or "
                        "equal to 1]"));
-  EXPECT_EQ(Answer("BatchWriteItem", R"({"RequestItems":{"a;":[{"DeleteRequest":{"Key":{}}}]}})"),
-            Validation("1 validation error detected: Value '{a;=[WriteRequest(putRequest=null, "
-                       "deleteRequest=DeleteRequest(key={}))]}' at 'requestItems' failed to satisfy "
-                       "constraint: Map keys must satisfy constraint: [Member must have length less "
-                       "than or equal to 255, Member must have length greater than or equal to 3, "
-                       "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+]"));
+  EXPECT_EQ(
+      Answer("BatchWriteItem", R"({"RequestItems":{"a;":[{"DeleteRequest":{"Key":{}}}]}})"),
+      Validation("1 validation error detected: Value '{a;=[WriteRequest(putRequest=null, "
+                 "deleteRequest=DeleteRequest(key={}))]}' at 'requestItems' failed to satisfy "
+                 "constraint: Map keys must satisfy constraint: [Member must have length less "
+                 "than or equal to 255, Member must have length greater than or equal to 3, "
+                 "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+]"));
 }
 
 TEST(SchemaConstraints, ShowsAttributeValuesByClassAndHash) {

@@ -147,10 +147,8 @@ TEST_F(EmbeddedStoreTest, ConcurrentIncrementsByCompareAndSwapLoseNothing) {
         const Result<RangeResult> now = Range("n", PrefixEnd("n"));
         const bool missing = now->kvs.empty();
         Transaction swap;
-        swap.compares.push_back(
-            Compare::At("n", missing ? Revision() : now->kvs[0].mod_revision));
-        swap.puts.push_back(
-            {"n", std::to_string(missing ? 1 : std::stoi(now->kvs[0].value) + 1)});
+        swap.compares.push_back(Compare::At("n", missing ? Revision() : now->kvs[0].mod_revision));
+        swap.puts.push_back({"n", std::to_string(missing ? 1 : std::stoi(now->kvs[0].value) + 1)});
         if (Commit(swap)->succeeded) ++i;
       }
     });
@@ -273,8 +271,8 @@ TEST_F(EmbeddedStoreTest, RefusesANewerFormatAForeignDatabaseAndDamage) {
             options_.directory + ": metadata format version 2 is newer than this program's 1");
   Status status = EmbeddedStore::Open(options_).status();
   EXPECT_EQ(status.code(), Code::kCorruption);
-  EXPECT_EQ(status.message(), options_.directory +
-                                  ": metadata format version 2 is newer than this program's 1");
+  EXPECT_EQ(status.message(),
+            options_.directory + ": metadata format version 2 is newer than this program's 1");
   EmbeddedOptions foreign((directory_ / "foreign").string());
   overwrite(foreign.directory, "something", "else");
   EXPECT_EQ(EmbeddedStore::ReadAll(foreign.directory).status().code(), Code::kCorruption);
@@ -339,8 +337,8 @@ TEST_F(EmbeddedStoreTest, ReadAllNamesWhatIsDamagedAndChangesNothing) {
   int tried = 0;
   for (const auto& [path, content] : sound) {
     const std::string name = std::filesystem::path(path).filename();
-    if (content.empty() || content == "directory" || name.starts_with("LOG") || name.starts_with("OPTIONS") ||
-        name == "IDENTITY") {
+    if (content.empty() || content == "directory" || name.starts_with("LOG") ||
+        name.starts_with("OPTIONS") || name == "IDENTITY") {
       continue;
     }
     std::string flipped = content;

@@ -10,8 +10,7 @@ TEST(Keys, AreLaidOutAsDocumented) {
   EXPECT_EQ(Table(TableId(0x1f)), "catalog/table/000000000000001f");
   EXPECT_EQ(Name("default", "Music"), "catalog/name/default/Music");
   EXPECT_EQ(NamesOf("default"), "catalog/name/default/");
-  EXPECT_EQ(Partition(TableId(2), PartitionId(3)),
-            "partition/0000000000000002/0000000000000003");
+  EXPECT_EQ(Partition(TableId(2), PartitionId(3)), "partition/0000000000000002/0000000000000003");
   EXPECT_EQ(Node(NodeId(1)), "node/0000000000000001");
   EXPECT_EQ(NextTable(), "next/table");
 }

@@ -22,7 +22,8 @@ std::string MakeLog(int records, size_t size) {
   rocksdb::DB* db = nullptr;
   EXPECT_TRUE(rocksdb::DB::Open(options, directory.string(), &db).ok());
   for (int i = 0; i < records; ++i) {
-    EXPECT_TRUE(db->Put({}, "key" + std::to_string(i), std::string(size, static_cast<char>('a' + i))).ok());
+    EXPECT_TRUE(
+        db->Put({}, "key" + std::to_string(i), std::string(size, static_cast<char>('a' + i))).ok());
   }
   delete db;
   std::string content;

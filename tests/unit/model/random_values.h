@@ -78,30 +78,22 @@ class RandomValues {
 
   AttributeValue Value(int levels) {
     switch (Below(levels > 0 ? 10 : 8)) {
-      case 0:
-        return AttributeValue::Null();
-      case 1:
-        return AttributeValue::Bool(OneIn(2));
-      case 2:
-        return AttributeValue::Of(RandomNumber());
-      case 3:
-        return AttributeValue::String(Utf8(40));
-      case 4:
-        return AttributeValue::Binary(Bytes(40));
-      case 5:
-        return AttributeValue::Set(Type::kStringSet, Elements([this] { return Utf8(5); }));
+      case 0: return AttributeValue::Null();
+      case 1: return AttributeValue::Bool(OneIn(2));
+      case 2: return AttributeValue::Of(RandomNumber());
+      case 3: return AttributeValue::String(Utf8(40));
+      case 4: return AttributeValue::Binary(Bytes(40));
+      case 5: return AttributeValue::Set(Type::kStringSet, Elements([this] { return Utf8(5); }));
       case 6:
         return AttributeValue::Set(
             Type::kNumberSet, Elements([this] { return std::string(RandomNumber().encoded()); }));
-      case 7:
-        return AttributeValue::Set(Type::kBinarySet, Elements([this] { return Bytes(5); }));
+      case 7: return AttributeValue::Set(Type::kBinarySet, Elements([this] { return Bytes(5); }));
       case 8: {
         AttributeList list;
         for (size_t i = Size(); i > 0; --i) list.push_back(Value(levels - 1));
         return AttributeValue(std::move(list));
       }
-      default:
-        return AttributeValue(Attributes(levels - 1));
+      default: return AttributeValue(Attributes(levels - 1));
     }
   }
 

@@ -110,17 +110,10 @@ TEST(Validate, SurvivesMutatedEncodings) {
       for (uint64_t k = 1 + random.Below(3); k > 0; --k) {
         const size_t at = random.Below(mutated.size());
         switch (random.Below(4)) {
-          case 0:
-            mutated[at] = static_cast<char>(random.Below(256));
-            break;
-          case 1:
-            mutated[at] = static_cast<char>(mutated[at] + (random.OneIn(2) ? 1 : -1));
-            break;
-          case 2:
-            mutated.erase(at, 1 + random.Below(4));
-            break;
-          default:
-            mutated.insert(at, random.Bytes(4));
+          case 0: mutated[at] = static_cast<char>(random.Below(256)); break;
+          case 1: mutated[at] = static_cast<char>(mutated[at] + (random.OneIn(2) ? 1 : -1)); break;
+          case 2: mutated.erase(at, 1 + random.Below(4)); break;
+          default: mutated.insert(at, random.Bytes(4));
         }
         if (mutated.empty()) mutated = "\x01";
       }

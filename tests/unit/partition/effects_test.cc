@@ -96,9 +96,9 @@ TEST(Effects, AreWalkedInOrderWithTheFiguresAfterThem) {
   ASSERT_TRUE(status.ok());
   EXPECT_TRUE(Same(statistics, Figures()));
   using Effect = std::pair<std::string, std::optional<std::string>>;
-  EXPECT_THAT(seen, ElementsAre(Effect("\x02key", "value"),
-                                Effect(std::string("\x02\0gone", 6), std::nullopt),
-                                Effect("\x10", "")));
+  EXPECT_THAT(seen,
+              ElementsAre(Effect("\x02key", "value"),
+                          Effect(std::string("\x02\0gone", 6), std::nullopt), Effect("\x10", "")));
 }
 
 TEST(Effects, FillABatch) {

@@ -74,8 +74,7 @@ TEST(LocalIndexEntry, OfIncludeHoldsWhatIsThereOfTheIncluded) {
 TEST(LocalIndexEntry, IsSparse) {
   const auto schema = Schema("ALL");
   EXPECT_FALSE(Entry(*schema, {{"p", S("a")}, {"s", S("b")}}).exists);
-  EXPECT_FALSE(
-      MakeLocalIndexEntry(*schema, schema->local_indexes[0], model::ItemView()).exists);
+  EXPECT_FALSE(MakeLocalIndexEntry(*schema, schema->local_indexes[0], model::ItemView()).exists);
 }
 
 TEST(LocalIndexEntry, OrdersByIndexKeyThenByTableKey) {
@@ -92,7 +91,8 @@ TEST(LocalIndexEntry, OrdersByIndexKeyThenByTableKey) {
 TEST(IndexWriteUnits, CountWhatTheServiceWrites) {
   const auto schema = Schema("ALL");
   const auto sized = [&](int64_t i, size_t bytes) {
-    return Entry(*schema, {{"p", S("a")}, {"s", S("b")}, {"i", N(i)}, {"x", S(std::string(bytes, 'x'))}});
+    return Entry(*schema,
+                 {{"p", S("a")}, {"s", S("b")}, {"i", N(i)}, {"x", S(std::string(bytes, 'x'))}});
   };
   const LocalIndexEntry none, small = sized(1, 10), same = sized(1, 10), large = sized(1, 2000),
                               moved = sized(2, 10), moved_large = sized(2, 2000);

@@ -87,8 +87,12 @@ class FaultLogDisk : public log::FileSystem {
   /// While set, Sync() does not return.
   std::atomic<bool> hang{false};
 
-  Status CreateDirectories(const std::string& path) override { return base_->CreateDirectories(path); }
-  Result<std::vector<std::string>> List(const std::string& path) override { return base_->List(path); }
+  Status CreateDirectories(const std::string& path) override {
+    return base_->CreateDirectories(path);
+  }
+  Result<std::vector<std::string>> List(const std::string& path) override {
+    return base_->List(path);
+  }
   Result<std::unique_ptr<log::File>> Open(const std::string& path, bool create) override {
     ASSIGN_OR_RETURN(auto file, base_->Open(path, create));
     return std::unique_ptr<log::File>(std::make_unique<FaultFile>(this, std::move(file)));
@@ -147,11 +151,15 @@ class FaultTableDisk : public rocksdb::FileSystemWrapper {
   }
 };
 
-inline model::AttributeValue S(std::string_view text) { return model::AttributeValue::String(text); }
+inline model::AttributeValue S(std::string_view text) {
+  return model::AttributeValue::String(text);
+}
 inline model::AttributeValue N(int64_t number) {
   return model::AttributeValue::Of(model::Number::FromInt(number));
 }
-inline std::string Item(const model::AttributeMap& attributes) { return model::EncodeItem(attributes); }
+inline std::string Item(const model::AttributeMap& attributes) {
+  return model::EncodeItem(attributes);
+}
 
 /// A request and all that it borrows.
 struct TestWrite {
@@ -357,8 +365,7 @@ class Node {
       write->request.update = &*write->update;
     }
     if (!condition.empty()) {
-      auto parsed =
-          expression::ParseCondition(condition, "ConditionExpression", &placeholders);
+      auto parsed = expression::ParseCondition(condition, "ConditionExpression", &placeholders);
       CHECK_MSG(parsed.ok(), parsed.status().ToString());
       write->condition.emplace(*std::move(parsed));
       write->request.condition = &*write->condition;

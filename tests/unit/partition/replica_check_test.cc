@@ -57,7 +57,7 @@ class ReplicaCheck : public NodeTest {
 };
 
 TEST_F(ReplicaCheck, AcceptsWhatIsSoundAndChangesNothing) {
-  fs::create_directories(Partitions() + "/99");                          // of nobody
+  fs::create_directories(Partitions() + "/99");                           // of nobody
   std::ofstream(Partitions() + "/5/store/999999.sst") << "half a table";  // of a killed flush
   const auto before = Files(Partitions());
   const Status status = Check();
@@ -76,7 +76,8 @@ TEST_F(ReplicaCheck, NamesADamagedFileAndChangesNothing) {
     // Of a table, only the end is looked at.
     flipped[part == ".sst" ? flipped.size() - 1 : flipped.size() / 2] ^= 0x55;
     const std::string cut = part == "MANIFEST-" ? "" : content.substr(0, content.size() / 2);
-    for (const auto& damage : std::vector<std::optional<std::string>>{flipped, cut, "", std::nullopt}) {
+    for (const auto& damage :
+         std::vector<std::optional<std::string>>{flipped, cut, "", std::nullopt}) {
       fs::remove(path);
       if (damage) std::ofstream(path, std::ios::binary) << *damage;
       const auto before = Files(Partitions());

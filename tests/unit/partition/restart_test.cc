@@ -57,8 +57,9 @@ TEST_F(Restart, ReplaysBeyondTheFlushedState) {
   ASSERT_TRUE(node_->Put(Find(1), "a", "2", "flushed").status.ok());
   ASSERT_TRUE(Find(1)->Flush().ok());
   ASSERT_TRUE(node_->Put(Find(1), "a", "2", "replayed").status.ok());
-  ASSERT_TRUE(node_->WriteOne(Find(1), Node::Make(Kind::kDelete, Item({{"p", S("a")}, {"s", S("1")}})))
-                  .status.ok());
+  ASSERT_TRUE(
+      node_->WriteOne(Find(1), Node::Make(Kind::kDelete, Item({{"p", S("a")}, {"s", S("1")}})))
+          .status.ok());
   Crash("b");
   EXPECT_EQ(node_->Read(Find(1), "a", "1"), "-");
   EXPECT_EQ(node_->Read(Find(1), "a", "2"), "replayed");
@@ -119,7 +120,10 @@ TEST_F(Restart, SmallLogLimitFlushesThePartitionsThatPinIt) {
   node_->CreateTable(2);
   ASSERT_TRUE(node_->Put(Find(2), "a", "1", "old").status.ok());  // holds the first segment
   for (int i = 0; i < 40; ++i) {
-    ASSERT_TRUE(node_->Put(Find(1), "a", std::to_string(i % 4), std::string(200'000, static_cast<char>('a' + i % 20))).status.ok());
+    ASSERT_TRUE(node_
+                    ->Put(Find(1), "a", std::to_string(i % 4),
+                          std::string(200'000, static_cast<char>('a' + i % 20)))
+                    .status.ok());
   }
   EXPECT_TRUE(Eventually([&] { return node_->log().Stats().live_bytes <= uint64_t{3} << 20; }))
       << node_->log().Stats().live_bytes;
@@ -127,13 +131,17 @@ TEST_F(Restart, SmallLogLimitFlushesThePartitionsThatPinIt) {
   // The same for a partition that nobody has asked for since the start.
   Crash("small2", options);
   for (int i = 0; i < 40; ++i) {
-    ASSERT_TRUE(node_->Put(Find(1), "a", std::to_string(i % 4), std::string(200'000, static_cast<char>('b' + i % 20))).status.ok());
+    ASSERT_TRUE(node_
+                    ->Put(Find(1), "a", std::to_string(i % 4),
+                          std::string(200'000, static_cast<char>('b' + i % 20)))
+                    .status.ok());
   }
   EXPECT_TRUE(Eventually([&] { return node_->log().Stats().live_bytes <= uint64_t{3} << 20; }));
   EXPECT_EQ(node_->Read(Find(2), "a", "1"), "old");
 }
 
-// -- Directories. ----------------------------------------------------------------------------------
+// -- Directories.
+// ----------------------------------------------------------------------------------
 
 TEST_F(Restart, LostReplicaIsNamedNotMadeAnew) {
   node_->CreateTable(1);
@@ -166,10 +174,10 @@ TEST_F(Restart, LostStoreIsNamed) {
 TEST_F(Restart, WrongReplicaFileIsRefused) {
   node_->CreateTable(1);
   Find(1);
-  for (const auto& [content, said] : std::vector<std::pair<std::string, std::string>>{
-           {"onggi-replica 1 8\n", "replica 8"},
-           {"onggi-replica 2 7\n", "format 2"},
-           {"", "not a replica's file"}}) {
+  for (const auto& [content, said] :
+       std::vector<std::pair<std::string, std::string>>{{"onggi-replica 1 8\n", "replica 8"},
+                                                        {"onggi-replica 2 7\n", "format 2"},
+                                                        {"", "not a replica's file"}}) {
     Open("a");
     std::ofstream(node_->PartitionDirectory(1) + "/REPLICA") << content;
     const Status status = FindError(1);
@@ -209,7 +217,8 @@ TEST_F(Restart, EmptyCatalogDeletesNothing) {
   EXPECT_TRUE(fs::exists(Home("a") + "/partitions/1/store/CURRENT"));
 }
 
-// -- Dropping. -------------------------------------------------------------------------------------
+// -- Dropping.
+// -------------------------------------------------------------------------------------
 
 bool HasLog(Node& node, uint64_t id) {
   for (const PartitionId partition : node.log().Partitions()) {
@@ -246,7 +255,8 @@ TEST_F(Restart, DroppedTableGoesWhileItIsClosed) {
   EXPECT_TRUE(Eventually([&] { return !HasLog(*node_, 1); }));
 }
 
-// The catalog's transaction was the last thing that happened before the crash; it was the only table.
+// The catalog's transaction was the last thing that happened before the crash; it was the only
+// table.
 TEST_F(Restart, DroppedTableGoesAtTheNextStart) {
   node_->CreateTable(1);
   ASSERT_TRUE(node_->Put(Find(1), "a", "1", "x").status.ok());
@@ -259,7 +269,8 @@ TEST_F(Restart, DroppedTableGoesAtTheNextStart) {
     transaction.deletes.push_back(metadata::keys::Table(TableId(1)));
     transaction.deletes.push_back(Node::PartitionKey(TableId(1)));
     std::promise<bool> done;
-    (*opened)->AsyncCommit(std::move(transaction), [&](auto result) { done.set_value(result.ok()); });
+    (*opened)->AsyncCommit(std::move(transaction),
+                           [&](auto result) { done.set_value(result.ok()); });
     ASSERT_TRUE(done.get_future().get());
     (*opened)->Close();
   }
@@ -320,7 +331,8 @@ TEST_F(Restart, WritesToADroppedTableAreAllAnswered) {
     auto partition = Find(id);
     std::vector<std::future<std::vector<WriteOutcome>>> all;
     for (int i = 0; i < 200; ++i) {
-      all.push_back(node_->Start(partition, {Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S(std::to_string(i))}}))}));
+      all.push_back(node_->Start(
+          partition, {Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S(std::to_string(i))}}))}));
       if (i == 100) node_->DropTable(id);
     }
     for (auto& one : all) {
@@ -332,7 +344,8 @@ TEST_F(Restart, WritesToADroppedTableAreAllAnswered) {
   }
 }
 
-// -- Finding. --------------------------------------------------------------------------------------
+// -- Finding.
+// --------------------------------------------------------------------------------------
 
 TEST_F(Restart, FindWaitsForTheMap) {
   auto finding = std::async(std::launch::async, [&] { return node_->Find(1); });
@@ -355,7 +368,8 @@ TEST_F(Restart, ConcurrentFindsOpenOnce) {
   for (int i = 0; i < 32; ++i) {
     all.push_back(std::async(std::launch::async, [this, i] {
       auto executor = node_->io().executor(static_cast<size_t>(i) % node_->io().size());
-      return Await<Result<std::shared_ptr<Partition>>>(executor, node_->manager().Find(TableId(1), "x"));
+      return Await<Result<std::shared_ptr<Partition>>>(executor,
+                                                       node_->manager().Find(TableId(1), "x"));
     }));
   }
   std::set<Partition*> seen;
@@ -369,7 +383,8 @@ TEST_F(Restart, ConcurrentFindsOpenOnce) {
   EXPECT_EQ(node_->manager().open_partitions(), 1u);
 }
 
-// -- Stopping. -------------------------------------------------------------------------------------
+// -- Stopping.
+// -------------------------------------------------------------------------------------
 
 TEST_F(Restart, StopAnswersEveryWrite) {
   for (int round = 0; round < 5; ++round) {
@@ -380,7 +395,10 @@ TEST_F(Restart, StopAnswersEveryWrite) {
     std::atomic<int> started{0};
     std::thread writer([&] {
       for (int i = 0; i < 500; ++i) {
-        all.push_back(node_->Start(partition, {Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S(std::to_string(i))}, {"v", S("x")}}))}));
+        all.push_back(node_->Start(
+            partition,
+            {Node::Make(Kind::kPut,
+                        Item({{"p", S("a")}, {"s", S(std::to_string(i))}, {"v", S("x")}}))}));
         ++started;
       }
     });
@@ -401,7 +419,8 @@ TEST_F(Restart, StopAnswersEveryWrite) {
     // What is open goes on reading, any applied state; it promises nothing.
     if (!done.empty()) EXPECT_EQ(node_->Read(partition, "a", std::to_string(done[0]), false), "x");
     EXPECT_THAT(node_->Read(partition, "a", "0", true), HasSubstr("NotPrimary"));
-    EXPECT_EQ(partition->NewCursor(KeySpace::Items(), "", "", false, true, true).status().code(), Code::kNotPrimary);
+    EXPECT_EQ(partition->NewCursor(KeySpace::Items(), "", "", false, true, true).status().code(),
+              Code::kNotPrimary);
     EXPECT_EQ(node_->Find(id).status().code(), Code::kUnavailable);
     partition.reset();
     Open("a");
@@ -415,7 +434,8 @@ TEST_F(Restart, StopWhilePartitionsOpen) {
     for (uint64_t i = 1; i <= 8; ++i) {
       const uint64_t id = static_cast<uint64_t>(round) * 8 + i;
       node_->CreateTable(id);
-      all.push_back(std::async(std::launch::async, [this, id] { return node_->Find(id).status(); }));
+      all.push_back(
+          std::async(std::launch::async, [this, id] { return node_->Find(id).status(); }));
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(round * 4));
     node_->manager().Stop();
@@ -461,7 +481,8 @@ TEST_F(Restart, StopWithAStoreThatCannotApply) {
   auto partition = Find(1);
   ASSERT_TRUE(node_->Put(partition, "a", "1", "one").status.ok());
   node_->log_disk.hang = true;
-  auto pending = node_->Start(partition, {Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S("1")}, {"v", S("two")}}))});
+  auto pending = node_->Start(
+      partition, {Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S("1")}, {"v", S("two")}}))});
   ASSERT_TRUE(Eventually([&] { return partition->queued_writes() == 1; }));
   node_->table_disk->full = true;
   EXPECT_FALSE(partition->Flush().ok());
@@ -472,13 +493,14 @@ TEST_F(Restart, StopWithAStoreThatCannotApply) {
   const auto before = std::chrono::steady_clock::now();
   node_->manager().Stop();
   EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(5));
-  Open("a");  // with space again
+  Open("a");                                         // with space again
   EXPECT_EQ(node_->Read(Find(1), "a", "1"), "two");  // it was in the log
 }
 
 TEST_F(Restart, CursorsOutliveTheirTable) {
   node_->CreateTable(1);
-  for (int i = 0; i < 100; ++i) ASSERT_TRUE(node_->Put(Find(1), "a", std::to_string(i), "x").status.ok());
+  for (int i = 0; i < 100; ++i)
+    ASSERT_TRUE(node_->Put(Find(1), "a", std::to_string(i), "x").status.ok());
   auto cursor = Find(1)->NewCursor(KeySpace::Items(), "", "", false, true, false);
   ASSERT_TRUE(cursor.ok());
   node_->DropTable(1);

@@ -46,7 +46,9 @@ class WritePath : public NodeTest {
                                     const std::string& condition = "") {
     return Node::Make(Kind::kUpdate, Item(key), update, condition, values);
   }
-  std::string Value(std::string_view p, std::string_view s) { return node_->Read(partition_, p, s); }
+  std::string Value(std::string_view p, std::string_view s) {
+    return node_->Read(partition_, p, s);
+  }
   /// Writes that nobody may lose sight of.
   void ExpectIdle() {
     EXPECT_TRUE(Eventually([&] { return partition_->queued_writes() == 0; }))
@@ -218,7 +220,8 @@ TEST_F(WritePath, OneOfManyConditionalPutsWins) {
     const std::string s = std::to_string(round);
     std::vector<std::shared_ptr<TestWrite>> writes;
     for (int i = 0; i < 16; ++i) {
-      writes.push_back(Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S(s)}, {"v", S(std::to_string(i))}}),
+      writes.push_back(Node::Make(Kind::kPut,
+                                  Item({{"p", S("a")}, {"s", S(s)}, {"v", S(std::to_string(i))}}),
                                   "", "attribute_not_exists(p)"));
     }
     int won = 0;
@@ -246,8 +249,9 @@ TEST_F(WritePath, WritesThatChangeNothingMakeNoEntry) {
           .status.ok());
   ASSERT_TRUE(node_->WriteOne(partition_, Update(kKey, "REMOVE x")).status.ok());
   ASSERT_TRUE(node_->WriteOne(partition_, Update(kKey, "")).status.ok());
-  EXPECT_EQ(node_->WriteOne(partition_,
-                            Node::Make(Kind::kDelete, Item(kKey), "", "attribute_not_exists(p)"))
+  EXPECT_EQ(node_
+                ->WriteOne(partition_,
+                           Node::Make(Kind::kDelete, Item(kKey), "", "attribute_not_exists(p)"))
                 .status.code(),
             Code::kConditionFailed);
   EXPECT_EQ(node_->log().LastIndex(partition_->id()), before);
@@ -257,16 +261,19 @@ TEST_F(WritePath, WritesThatChangeNothingMakeNoEntry) {
 // What it saw is not committed: the answer must not come before the write that it tells of.
 TEST_F(WritePath, AnswersFromAnUncommittedVersionWaitForIt) {
   node_->log_disk.hang = true;
-  auto first = node_->Start(partition_, {Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S("b")}, {"v", S("1")}}))});
-  auto gathering = node_->Start(partition_, {Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S("c")}, {"v", S("1")}}))});
+  auto first = node_->Start(
+      partition_, {Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S("b")}, {"v", S("1")}}))});
+  auto gathering = node_->Start(
+      partition_, {Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S("c")}, {"v", S("1")}}))});
   ASSERT_TRUE(Eventually([&] { return partition_->queued_writes() == 2; }));
   auto refused = node_->Start(
       partition_, {Node::Make(Kind::kDelete, Item(kKey), "", "attribute_not_exists(p)")});
   auto same = node_->Start(
       partition_, {Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S("c")}, {"v", S("1")}}))});
   // A key that nobody writes is answered at once.
-  EXPECT_TRUE(node_->WriteOne(partition_, Node::Make(Kind::kDelete, Item({{"p", S("z")}, {"s", S("z")}})))
-                  .status.ok());
+  EXPECT_TRUE(
+      node_->WriteOne(partition_, Node::Make(Kind::kDelete, Item({{"p", S("z")}, {"s", S("z")}})))
+          .status.ok());
   EXPECT_EQ(refused.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
   EXPECT_EQ(same.wait_for(std::chrono::milliseconds(0)), std::future_status::timeout);
   EXPECT_EQ(Value("a", "b"), "-");  // nothing uncommitted is readable
@@ -284,9 +291,12 @@ TEST_F(WritePath, GathersWhatComesWhileTheDiskIsBusy) {
   std::vector<std::future<std::vector<WriteOutcome>>> all;
   for (int i = 0; i < 200; ++i) {
     all.push_back(node_->Start(
-        partition_, {Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S(std::to_string(i))}, {"v", S("x")}}))}));
+        partition_,
+        {Node::Make(Kind::kPut,
+                    Item({{"p", S("a")}, {"s", S(std::to_string(i))}, {"v", S("x")}}))}));
     // One by one, as requests come, so that each burst has one write.
-    ASSERT_TRUE(Eventually([&] { return partition_->queued_writes() == static_cast<size_t>(i) + 1; }));
+    ASSERT_TRUE(
+        Eventually([&] { return partition_->queued_writes() == static_cast<size_t>(i) + 1; }));
   }
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   node_->log_disk.hang = false;
@@ -301,17 +311,20 @@ TEST_F(WritePath, MoreThanTheUncommittedBoundWaitsAndFinishes) {
   std::vector<std::shared_ptr<TestWrite>> writes;
   for (int i = 0; i < 120; ++i) {  // 48 MB
     writes.push_back(Node::Make(
-        Kind::kPut, Item({{"p", S("a")}, {"s", S(std::to_string(i))}, {"v", S(std::string(400'000, 'x'))}})));
+        Kind::kPut,
+        Item({{"p", S("a")}, {"s", S(std::to_string(i))}, {"v", S(std::string(400'000, 'x'))}})));
   }
   auto all = node_->Start(partition_, writes);
   EXPECT_EQ(all.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
   node_->log_disk.hang = false;
-  for (const WriteOutcome& outcome : all.get()) EXPECT_TRUE(outcome.status.ok()) << outcome.status.ToString();
+  for (const WriteOutcome& outcome : all.get())
+    EXPECT_TRUE(outcome.status.ok()) << outcome.status.ToString();
   EXPECT_EQ(partition_->statistics().item_count, 120u);
   ExpectIdle();
 }
 
-// -- Disks that fail. ------------------------------------------------------------------------------
+// -- Disks that fail.
+// ------------------------------------------------------------------------------
 
 TEST_F(WritePath, LowDiskRefusesWritesAndServesReads) {
   ASSERT_TRUE(node_->Put(partition_, "a", "b", "one").status.ok());
@@ -358,14 +371,18 @@ TEST_F(WritePath, BatchRefusedBehindOthersLeavesTheirVersions) {
   Open(options, ThreeIndexes);
   const AttributeMap key = {{"p", S("a")}, {"s", S("b")}};
   node_->log_disk.hang = true;
-  auto one = node_->Start(partition_, {Update(key, "SET i = :w, j = :x ADD n :v", {N(1), N(5), S("j")})});
+  auto one =
+      node_->Start(partition_, {Update(key, "SET i = :w, j = :x ADD n :v", {N(1), N(5), S("j")})});
   ASSERT_TRUE(Eventually([&] { return partition_->queued_writes() == 1; }));
   auto two = node_->Start(partition_, {Update(key, "ADD n :v", {N(1)})});
   ASSERT_TRUE(Eventually([&] { return partition_->queued_writes() == 2; }));
   // A batch over 1 MB closes although two are in flight, and is more than the log may queue.
-  std::vector<std::shared_ptr<TestWrite>> writes(3, Update(key, "SET i = :w ADD n :v", {N(100), N(6)}));
+  std::vector<std::shared_ptr<TestWrite>> writes(
+      3, Update(key, "SET i = :w ADD n :v", {N(100), N(6)}));
   for (int i = 0; i < 3; ++i) {
-    writes.push_back(Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S(std::to_string(i))}, {"v", S(std::string(399'000, 'x'))}})));
+    writes.push_back(Node::Make(
+        Kind::kPut,
+        Item({{"p", S("a")}, {"s", S(std::to_string(i))}, {"v", S(std::string(399'000, 'x'))}})));
   }
   for (const WriteOutcome& outcome : node_->Write(partition_, writes)) {
     EXPECT_EQ(outcome.status.code(), Code::kResourceExhausted) << outcome.status.ToString();
@@ -402,15 +419,21 @@ TEST_F(WritePath, StoreThatCannotApplyAnswersEveryoneAndCatchesUp) {
   node_->log_disk.hang = true;
   std::vector<std::future<std::vector<WriteOutcome>>> all;
   for (int i = 0; i < 20; ++i) {
-    all.push_back(node_->Start(partition_, {Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S(std::to_string(i))}, {"v", S("x")}}))}));
-    ASSERT_TRUE(Eventually([&] { return partition_->queued_writes() == static_cast<size_t>(i) + 1; }));
+    all.push_back(node_->Start(
+        partition_,
+        {Node::Make(Kind::kPut,
+                    Item({{"p", S("a")}, {"s", S(std::to_string(i))}, {"v", S("x")}}))}));
+    ASSERT_TRUE(
+        Eventually([&] { return partition_->queued_writes() == static_cast<size_t>(i) + 1; }));
   }
   BreakStore(node_.get(), partition_);
   node_->log_disk.hang = false;
   size_t unknown = 0, refused = 0, done = 0;
   std::set<int> not_done;
   for (int i = 0; i < 20; ++i) {
-    ASSERT_EQ(all[static_cast<size_t>(i)].wait_for(std::chrono::seconds(5)), std::future_status::ready) << i;
+    ASSERT_EQ(all[static_cast<size_t>(i)].wait_for(std::chrono::seconds(5)),
+              std::future_status::ready)
+        << i;
     const Status status = all[static_cast<size_t>(i)].get()[0].status;
     unknown += status.code() == Code::kUnknownOutcome;
     done += status.ok();
@@ -434,7 +457,8 @@ TEST_F(WritePath, StoreThatCannotApplyAnswersEveryoneAndCatchesUp) {
   ExpectIdle();
 }
 
-// -- Figures. --------------------------------------------------------------------------------------
+// -- Figures.
+// --------------------------------------------------------------------------------------
 
 TEST_F(WritePath, CollectionOverItsLimitIsRefused) {
   Node::Options options;
@@ -443,7 +467,8 @@ TEST_F(WritePath, CollectionOverItsLimitIsRefused) {
   const std::string big(3'000, 'x');
   EXPECT_TRUE(node_->Put(partition_, {{"p", S("a")}, {"s", S("1")}, {"v", S(big)}}).status.ok());
   // Twice: the item and its entry in the index of all.
-  const WriteOutcome second = node_->Put(partition_, {{"p", S("a")}, {"s", S("2")}, {"v", S(big)}, {"i", N(1)}});
+  const WriteOutcome second =
+      node_->Put(partition_, {{"p", S("a")}, {"s", S("2")}, {"v", S(big)}, {"i", N(1)}});
   ASSERT_TRUE(second.status.ok());
   EXPECT_GT(second.collection_bytes, 9'000u);
   EXPECT_EQ(*partition_->CollectionBytes(Prefix("a")), second.collection_bytes);
@@ -452,12 +477,13 @@ TEST_F(WritePath, CollectionOverItsLimitIsRefused) {
   EXPECT_THAT(third.status.message(), ::testing::StartsWith("Collection size exceeded."));
   // Another collection, and what makes this one smaller, are free to go.
   EXPECT_TRUE(node_->Put(partition_, {{"p", S("b")}, {"s", S("3")}, {"v", S(big)}}).status.ok());
-  EXPECT_TRUE(node_->Put(partition_, {{"p", S("a")}, {"s", S("2")}, {"v", S("small")}, {"i", N(1)}}).status.ok());
+  EXPECT_TRUE(node_->Put(partition_, {{"p", S("a")}, {"s", S("2")}, {"v", S("small")}, {"i", N(1)}})
+                  .status.ok());
   EXPECT_TRUE(node_->Put(partition_, {{"p", S("a")}, {"s", S("3")}, {"v", S(big)}}).status.ok());
 }
 
-// Model and partition side by side: items, index spaces, figures, collection sizes; through a crash and
-// a clean restart.
+// Model and partition side by side: items, index spaces, figures, collection sizes; through a crash
+// and a clean restart.
 TEST_F(WritePath, KeepsItemsIndexesAndFiguresTogether) {
   const uint32_t seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));

@@ -89,7 +89,8 @@ TEST_F(DataDirectoryTest, NewerFormatIsRefusedByName) {
 }
 
 TEST_F(DataDirectoryTest, MalformedFormatIsRefused) {
-  for (const char* content : {"", "something else\n", "onggi-data x\n", "onggi-data 0\n", "onggi-data "}) {
+  for (const char* content :
+       {"", "something else\n", "onggi-data x\n", "onggi-data 0\n", "onggi-data "}) {
     Write("FORMAT", content);
     EXPECT_EQ(DataDirectory::Open(path_).status().code(), Code::kCorruption) << content;
     EXPECT_EQ(Read("FORMAT"), content);
