@@ -490,3 +490,26 @@ def test_tag_errors(api, fails, invalid, make):
             "ValidationException"
     with pytest.raises(ApiError):
         api.TagResource(ResourceArn=arn, Tags=[{"Key": "aws:reserved", "Value": "x"}])
+
+
+def test_a_table_takes_items_as_soon_as_create_has_answered(api):
+    """Programs written against a local emulator often do not wait for ACTIVE."""
+    for number in range(20):
+        name = unique("ready")
+        api.CreateTable(TableName=name, KeySchema=HASH, AttributeDefinitions=definitions(("pk", "S")),
+                        BillingMode="PAY_PER_REQUEST")
+        api.PutItem(TableName=name, Item={"pk": S("a"), "n": N(number)})
+        assert api.GetItem(TableName=name, Key={"pk": S("a")})["Item"]["n"] == N(number)
+        api.DeleteTable(TableName=name)
+
+
+def test_streams_calls_say_that_they_are_not_built(endpoint):
+    import boto3
+    from botocore.exceptions import ClientError
+
+    streams = boto3.client("dynamodbstreams", endpoint_url=endpoint, region_name="us-east-1",
+                           aws_access_key_id="dev", aws_secret_access_key="dev")
+    with pytest.raises(ClientError) as refused:
+        streams.list_streams()
+    assert refused.value.response["Error"]["Code"] == "ValidationException"
+    assert "ListStreams" in refused.value.response["Error"]["Message"]
