@@ -15,7 +15,9 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 endif()
 if(ONGGI_SANITIZE)
   target_compile_options(onggi_options INTERFACE
-    -fsanitize=${ONGGI_SANITIZE} -fno-sanitize-recover=all)
+    -fsanitize=${ONGGI_SANITIZE} -fno-sanitize-recover=all
+    # After the line above, or it would be undone; a target's own options come before.
+    $<$<BOOL:$<TARGET_PROPERTY:ONGGI_NO_VPTR_CHECK>>:-fno-sanitize=vptr>)
   target_link_options(onggi_options INTERFACE -fsanitize=${ONGGI_SANITIZE})
 endif()
 if(ONGGI_FUZZ)
