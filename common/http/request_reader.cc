@@ -258,8 +258,11 @@ RequestReader::Step RequestReader::AdvanceHeader() {
 RequestReader::Step RequestReader::AdvanceChunked() {
   // Longer chunk extensions or trailers than this are an attack.
   constexpr size_t kMaxUndecoded = 16 << 10;
+  // Beast's parser asserts that it has this much once it has seen the last chunk's size; a message that
+  // is not complete always has at least "0\r\n\r\n" to come, so waiting for it costs nothing.
+  constexpr size_t kLeastRest = 5;
   while (!parser_->is_done()) {
-    if (raw_ == in_.size()) break;
+    if (in_.size() - raw_ < kLeastRest) break;
     boost::beast::error_code ec;
     const size_t used =
         parser_->put(boost::asio::const_buffer(in_.data() + raw_, in_.size() - raw_), ec);
