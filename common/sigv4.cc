@@ -169,6 +169,8 @@ std::optional<WallTime> ParseAmzDate(std::string_view text) {
     for (size_t i = 0; i < length; ++i) value = value * 10 + (text[at + i] - '0');
     return value;
   };
+  // The clock counts nanoseconds since 1970 in 64 bits: further years would overflow it.
+  if (number(0, 4) < 1900 || number(0, 4) > 2200) return std::nullopt;
   const std::chrono::year_month_day day(std::chrono::year(number(0, 4)),
                                         std::chrono::month(static_cast<unsigned>(number(4, 2))),
                                         std::chrono::day(static_cast<unsigned>(number(6, 2))));
