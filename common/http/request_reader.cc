@@ -272,7 +272,11 @@ RequestReader::Step RequestReader::AdvanceChunked() {
     if (ec) return Fail(ServerError::kMalformedRequest);
   }
   if (parser_->is_done()) {
-    request_.body = std::string_view(chunk_body_.data(), chunk_body_.size());
+    // An empty body has readable bytes behind it too.
+    static constexpr char kEmptyBody[kBodyPadding] = {};
+    request_.body = chunk_body_.size() == 0
+                        ? std::string_view(kEmptyBody, 0)
+                        : std::string_view(chunk_body_.data(), chunk_body_.size());
     request_.mutable_body = chunk_body_.data();
     complete_ = true;
     return Step::kComplete;
