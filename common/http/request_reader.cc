@@ -262,7 +262,11 @@ RequestReader::Step RequestReader::AdvanceChunked() {
   // is not complete always has at least "0\r\n\r\n" to come, so waiting for it costs nothing.
   constexpr size_t kLeastRest = 5;
   while (!parser_->is_done()) {
-    if (in_.size() - raw_ < kLeastRest) break;
+    const std::string_view rest(in_.data() + raw_, in_.size() - raw_);
+    if (rest.empty()) break;
+    // Only behind a zero: anything else that is short is judged at once.
+    const size_t digit = rest.find_first_not_of("\r\n");
+    if (rest.size() < kLeastRest && digit != rest.npos && rest[digit] == '0') break;
     boost::beast::error_code ec;
     const size_t used =
         parser_->put(boost::asio::const_buffer(in_.data() + raw_, in_.size() - raw_), ec);
