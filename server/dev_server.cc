@@ -1,112 +1,48 @@
 #include "server/dev_server.h"
 
-#include <unistd.h>
-
-#include <boost/asio/co_spawn.hpp>
 #include <future>
 #include <thread>
 
-#include "common/log.h"
-#include "common/uuid.h"
 #include "replication/metadata/keys.h"
+#include "server/await.h"
 #include "server/data_check.h"
-#include "server/dynamodb/item_operations.h"
 
 namespace onggi {
-
-namespace asio = boost::asio;
 
 namespace {
 
 /// `onggi dev` has one node, always this one.
 constexpr NodeId kDevNode(1);
 
-/// At 500 MB/s, 25 MB are written between two looks: within the smallest reserve.
-constexpr auto kDiskWatchInterval = std::chrono::milliseconds(50);
-
-uint64_t DefaultMemory() {
-  const long pages = sysconf(_SC_PHYS_PAGES);
-  const long page_size = sysconf(_SC_PAGE_SIZE);
-  return static_cast<uint64_t>(pages) * static_cast<uint64_t>(page_size) / 4;
-}
-
-/// Runs a coroutine on `executor` to its end, for the thread that starts and stops the server.
-template <class T>
-T Await(asio::any_io_executor executor, asio::awaitable<T> coroutine) {
-  std::promise<T> promise;
-  asio::co_spawn(executor, std::move(coroutine), [&promise](std::exception_ptr error, T value) {
-    if (error) {
-      promise.set_exception(error);
-    } else {
-      promise.set_value(std::move(value));
-    }
-  });
-  return promise.get_future().get();
-}
-
-sigv4::SecretLookup MakeSecretLookup(const std::vector<std::string>& credentials) {
-  if (credentials.empty()) return {};
-  std::unordered_map<std::string, std::string> secrets;
-  for (const std::string& pair : credentials) {
-    const size_t colon = pair.find(':');
-    secrets.emplace(pair.substr(0, colon), pair.substr(colon + 1));
-  }
-  return [secrets = std::move(secrets)](std::string_view key) -> std::optional<std::string> {
-    const auto found = secrets.find(std::string(key));
-    if (found == secrets.end()) return std::nullopt;
-    return found->second;
-  };
-}
-
 }  // namespace
 
-DevServer::DevServer(ServerOptions options) : options_(std::move(options)) {}
+DevServer::DevServer(ServerOptions options)
+    : options_(std::move(options)), node_(options_, &registry_) {}
 
 DevServer::~DevServer() { Stop(); }
 
 Status DevServer::Start() {
-  RaiseOpenFileLimit();
   RETURN_IF_ERROR(OpenStores());
-  RETURN_IF_ERROR(StartServices());
-  AddMetrics();
-  RETURN_IF_ERROR(Listen());
-  return data_->Claim();
+  RETURN_IF_ERROR(node_.StartThreads());
+  RETURN_IF_ERROR(RegisterNode());
+  RETURN_IF_ERROR(node_.StartPartitions(*metadata_, kDevNode));
+  const boost::asio::any_io_executor first = node_.io().executor(0);
+  jobs_ = std::make_unique<coordinator::TableJobs>(*metadata_, kDevNode, first);
+  RETURN_IF_ERROR(Await(first, jobs_->Start()));
+  RETURN_IF_ERROR(node_.Listen(*metadata_, {}));
+  return node_.Claim();
 }
 
 Status DevServer::OpenStores() {
-  ASSIGN_OR_RETURN(data_, storage::DataDirectory::Open(options_.data_dir));
+  RETURN_IF_ERROR(node_.OpenDirectory());
+  storage::DataDirectory& data = node_.data();
   // Nothing is opened for writing before all that is there has been found whole.
   bool has_metadata = false;
-  if (!data_->created()) {
-    ASSIGN_OR_RETURN(has_metadata, CheckData(*data_, kDevNode));
+  if (!data.created()) {
+    ASSIGN_OR_RETURN(has_metadata, CheckData(data, kDevNode));
   }
-  disk_ = std::make_unique<storage::DiskWatch>(options_.data_dir, options_.disk_reserve,
-                                               kDiskWatchInterval);
-
-  log::LogOptions log_options(data_->log_path());
-  // Segments are made ahead of need: on a small disk they must not be what fills it.
-  if (const auto space = storage::QueryDiskSpace(options_.data_dir); space.ok()) {
-    log_options.segment_bytes = std::clamp(space->total_bytes / 64, MiB(4).value, MiB(64).value);
-  }
-  log_options.max_free_segments = 2;
-  log_options.reserve_bytes = disk_->reserve_bytes() / 2;  // the watch refuses first, by request
-  log_options.durability =
-      options_.durability == "sync" ? log::Durability::kSync : log::Durability::kRelaxed;
-  auto& sync_time = registry_.AddLatency("onggi_log_fsync_seconds", "Time of one log fdatasync");
-  auto& write_time = registry_.AddLatency("onggi_log_write_seconds", "Time of one log write");
-  auto& batch_entries = registry_.AddHistogram("onggi_log_batch_entries", "Entries per log write",
-                                               metrics::CountBounds());
-  auto& batch_bytes =
-      registry_.AddHistogram("onggi_log_batch_bytes", "Bytes per log write", metrics::SizeBounds());
-  log_options.on_batch = [&](const log::BatchObservation& batch) {
-    write_time.Observe(batch.write_time);
-    if (batch.sync_time.count() > 0) sync_time.Observe(batch.sync_time);
-    batch_entries.Observe(batch.entries);
-    batch_bytes.Observe(batch.bytes);
-  };
-
-  const auto open_metadata = [this, has_metadata]() -> Status {
-    metadata::EmbeddedOptions metadata_options(data_->metadata_path());
+  const auto open_metadata = [this, &data, has_metadata]() -> Status {
+    metadata::EmbeddedOptions metadata_options(data.metadata_path());
     metadata_options.create = !has_metadata;
     ASSIGN_OR_RETURN(metadata_, metadata::EmbeddedStore::Open(std::move(metadata_options)));
     return Status::Ok();
@@ -115,51 +51,13 @@ Status DevServer::OpenStores() {
   // the log, which checks itself as it opens, comes first: where it is damaged nothing may change.
   Status metadata_status;
   std::thread metadata_opener;
-  if (data_->created()) metadata_opener = std::thread([&] { metadata_status = open_metadata(); });
-  auto opened_log = log::LogStore::Open(std::move(log_options));
+  if (data.created()) metadata_opener = std::thread([&] { metadata_status = open_metadata(); });
+  const Status log_status = node_.OpenLog();
   if (metadata_opener.joinable()) metadata_opener.join();
-  if (!opened_log.ok()) return std::move(opened_log).status();
-  if (!data_->created()) metadata_status = open_metadata();
+  RETURN_IF_ERROR(log_status);
+  if (!data.created()) metadata_status = open_metadata();
   RETURN_IF_ERROR(metadata_status);
-  log_ = *std::move(opened_log);
-  return storage::SyncDirectory(data_->path());  // the names of both
-}
-
-Status DevServer::StartServices() {
-  const size_t threads = options_.threads != 0
-                             ? options_.threads
-                             : std::max<size_t>(1, std::thread::hardware_concurrency());
-  io_ = std::make_unique<IoPool>(threads);
-  blocking_ = std::make_unique<BlockingPool>(4, /*max_queued=*/4096);
-  storage::StorageOptions storage_options;
-  storage_options.memory_bytes = options_.memory != 0 ? options_.memory.value : DefaultMemory();
-  storage_ = std::make_unique<storage::StorageEnvironment>(storage_options);
-  disk_->SetPromised([this] { return storage_->write_buffers()->memory_usage(); });
-
-  RETURN_IF_ERROR(RegisterNode());
-  environment_.node = kDevNode;
-  environment_.storage = storage_.get();
-  environment_.log = log_.get();
-  environment_.metadata = metadata_.get();
-  environment_.blocking = blocking_.get();
-  environment_.disk_low = &disk_->low();
-  environment_.partitions_directory = data_->partitions_path();
-  do {
-    environment_.boot = FastRandom();
-  } while (environment_.boot == 0);
-  environment_.collection_limit_bytes = options_.item_collection_limit;
-
-  partition::ManagerOptions manager_options;
-  manager_options.log_limit_bytes = options_.log_limit;
-  partitions_ =
-      std::make_unique<partition::PartitionManager>(environment_, io_.get(), manager_options);
-  RETURN_IF_ERROR(partitions_->Start());
-
-  const asio::any_io_executor first = io_->executor(0);
-  catalog_watcher_ = std::make_unique<dynamodb::CatalogWatcher>(*metadata_, catalog_, first);
-  RETURN_IF_ERROR(Await(first, catalog_watcher_->Start()));
-  jobs_ = std::make_unique<coordinator::TableJobs>(*metadata_, kDevNode, first);
-  return Await(first, jobs_->Start());
+  return storage::SyncDirectory(data.path());  // the names of both
 }
 
 Status DevServer::RegisterNode() {
@@ -177,127 +75,18 @@ Status DevServer::RegisterNode() {
   return done.get_future().get();
 }
 
-Status DevServer::Listen() {
-  dynamodb::ControlPlaneOptions control_options;
-  control_options.active_wait = std::chrono::seconds(2);
-  control_plane_ = std::make_unique<dynamodb::ControlPlane>(
-      *metadata_, catalog_, static_cast<dynamodb::TableStatistics&>(*this), control_options);
-  dynamodb::OperationTable operations;
-  dynamodb::RegisterControlOperations(*control_plane_, &operations);
-  dynamodb::RegisterItemOperations(partitions_.get(), &operations);
-  dynamodb::ApiOptions api_options;
-  api_options.region = options_.region;
-  api_options.account_id = options_.account_id;
-  api_options.isolate_accounts = options_.isolate_accounts;
-  api_options.secrets = MakeSecretLookup(options_.credentials);
-  api_ = std::make_unique<dynamodb::Api>(std::move(api_options), catalog_, std::move(operations),
-                                         registry_);
-
-  http::ServerOptions http_options;
-  http_options.bind = options_.bind;
-  http_options.port = options_.aws_port;
-  http_options.max_connections = options_.max_connections;
-  http_options.idle_timeout = options_.idle_timeout;
-  http_options.header_timeout = options_.header_timeout;
-  http_options.body_timeout = options_.body_timeout;
-  http_options.write_timeout = options_.write_timeout;
-  aws_server_ = std::make_unique<http::Server>(*io_, *api_, http_options, &registry_);
-  RETURN_IF_ERROR(aws_server_->Start());
-
-  admin_ = std::make_unique<http::AdminHandler>(registry_, [this]() -> Status {
-    if (disk_->low().load(std::memory_order_relaxed)) {
-      return {Code::kOutOfSpace, "the disk is below its reserve: writes are refused"};
-    }
-    return Status::Ok();
-  });
-  http::ServerOptions admin_options;
-  admin_options.bind = options_.bind;
-  admin_options.port = options_.admin_port;
-  admin_options.name = "admin";
-  admin_options.max_body = KiB(64);
-  admin_options.max_connections = 256;
-  admin_server_ = std::make_unique<http::Server>(*io_, *admin_, admin_options, &registry_);
-  return admin_server_->Start();
-}
-
-void DevServer::AddMetrics() {
-  metrics::AddProcessMetrics(registry_);
-  const auto gauge = [this](std::string name, std::string help, auto read) {
-    registry_.AddGaugeCallback(std::move(name), std::move(help), {}, read);
-  };
-  const auto counter = [this](std::string name, std::string help, auto read) {
-    registry_.AddCounterCallback(std::move(name), std::move(help), {}, read);
-  };
-  const auto number = [](auto value) { return static_cast<double>(value); };
-
-  gauge("onggi_log_queued_bytes", "Log bytes not yet written",
-        [=, this] { return number(log_->Stats().queued_bytes); });
-  gauge("onggi_log_queued_appends", "Appends not yet written",
-        [=, this] { return number(log_->Stats().queued_appends); });
-  gauge("onggi_log_live_bytes", "Log on disk that may be needed",
-        [=, this] { return number(log_->Stats().live_bytes); });
-  counter("onggi_log_written_bytes_total", "Log bytes written, with framing",
-          [=, this] { return number(log_->Stats().bytes_written); });
-  gauge("onggi_log_relaxed", "1 when --durability=relaxed: a power cut may lose 100 ms of writes",
-        [this] { return options_.durability == "sync" ? 0.0 : 1.0; });
-  gauge("onggi_partitions_open", "Partitions open on this node",
-        [=, this] { return number(partitions_->open_partitions()); });
-  gauge("onggi_partition_queued_writes", "Writes admitted and not yet answered",
-        [=, this] { return number(partitions_->queued_writes()); });
-  gauge("onggi_blocking_queue_depth", "Disk tasks waiting for a thread",
-        [=, this] { return number(blocking_->queued()); });
-  gauge("onggi_disk_available_bytes", "Free space of the data directory's file system",
-        [=, this] { return number(disk_->available_bytes()); });
-  gauge("onggi_disk_reserve_bytes", "Free space below which writes are refused",
-        [=, this] { return number(disk_->reserve_bytes()); });
-  storage_->AddMetrics(&registry_);
-}
-
-asio::awaitable<dynamodb::TableFigures> DevServer::Figures(TableId table) {
-  dynamodb::TableFigures figures;
-  auto partitions = co_await partitions_->PartitionsOf(table);
-  if (!partitions.ok()) co_return figures;
-  for (const auto& partition : *partitions) {
-    const partition::PartitionStatistics one = partition->statistics();
-    figures.item_count += one.item_count;
-    figures.size_bytes += one.item_bytes;
-    figures.local_indexes.resize(std::max(figures.local_indexes.size(), one.local_indexes.size()));
-    for (size_t i = 0; i < one.local_indexes.size(); ++i) {
-      figures.local_indexes[i].item_count += one.local_indexes[i].entry_count;
-      figures.local_indexes[i].size_bytes += one.local_indexes[i].entry_bytes;
-      figures.size_bytes += one.local_indexes[i].entry_bytes;
-    }
-  }
-  co_return figures;
-}
-
 /// From the outside in: first nobody comes any more, then what runs ends, then what they stood on.
 void DevServer::Stop() {
   if (stopped_) return;
   stopped_ = true;
-  if (aws_server_ != nullptr) aws_server_->Stop();
-  if (admin_server_ != nullptr) admin_server_->Stop();
+  node_.StopListening();
   if (jobs_ != nullptr) jobs_->Stop();
-  if (catalog_watcher_ != nullptr) catalog_watcher_->Stop();
-  if (partitions_ != nullptr) partitions_->Stop();
+  node_.StopPartitions();
   if (metadata_ != nullptr) metadata_->Close();
-  if (log_ != nullptr) log_->Close();
-  if (io_ != nullptr) io_->Stop();
-  // What is still queued on the I/O threads (a timer, news of the log) refers to partitions: it
-  // goes while the partitions' environment is there, and after everything that has sockets or
-  // timers there.
-  admin_server_.reset();
-  aws_server_.reset();
-  api_.reset();
-  control_plane_.reset();
-  catalog_watcher_.reset();
-  jobs_.reset();
-  partitions_.reset();
-  metadata_.reset();
-  io_.reset();
-  // Closes the stores that the last references handed to it.
-  if (blocking_ != nullptr) blocking_->Stop();
-  if (disk_ != nullptr) disk_->SetPromised(nullptr);
+  node_.StopThreads([this] {
+    jobs_.reset();
+    metadata_.reset();
+  });
 }
 
 }  // namespace onggi
