@@ -37,10 +37,14 @@ std::string PartitionsOf(TableId table) { return Join(kPartitionPrefix, table.va
 
 std::string Node(NodeId node) { return Join(kNodePrefix, node.value); }
 
+std::string Alive(NodeId node) { return Join(kAlivePrefix, node.value); }
+std::string Job(uint64_t job) { return Join(kJobPrefix, job); }
+
 std::string NextTable() { return std::string(kNextPrefix) + "table"; }
 std::string NextPartition() { return std::string(kNextPrefix) + "partition"; }
 std::string NextReplica() { return std::string(kNextPrefix) + "replica"; }
 std::string NextNode() { return std::string(kNextPrefix) + "node"; }
+std::string NextJob() { return std::string(kNextPrefix) + "job"; }
 
 std::string FormatId(uint64_t id) {
   constexpr std::string_view kHex = "0123456789abcdef";
@@ -76,6 +80,14 @@ std::optional<PartitionKey> ParsePartition(std::string_view key) {
 
 std::optional<NodeId> ParseNode(std::string_view key) {
   return ParseAfter<NodeId>(kNodePrefix, key);
+}
+
+std::optional<NodeId> ParseAlive(std::string_view key) {
+  return ParseAfter<NodeId>(kAlivePrefix, key);
+}
+
+std::optional<uint64_t> ParseJob(std::string_view key) {
+  return ParseAfter<uint64_t>(kJobPrefix, key);
 }
 
 }  // namespace onggi::metadata::keys

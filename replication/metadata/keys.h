@@ -16,7 +16,14 @@ inline constexpr std::string_view kTablePrefix = "catalog/table/";
 inline constexpr std::string_view kNamePrefix = "catalog/name/";
 inline constexpr std::string_view kPartitionPrefix = "partition/";
 inline constexpr std::string_view kNodePrefix = "node/";
+inline constexpr std::string_view kAlivePrefix = "alive/";
+inline constexpr std::string_view kJobPrefix = "job/";
 inline constexpr std::string_view kNextPrefix = "next/";
+
+/// proto::Cluster: what this cluster is.
+inline constexpr std::string_view kCluster = "cluster";
+/// Prefix of the coordinators' election; a candidate's value is its "host:port".
+inline constexpr std::string_view kCoordinatorElection = "election/coordinator/";
 
 /// catalog/table/<id>: proto::Table.
 std::string Table(TableId table);
@@ -32,19 +39,26 @@ std::string PartitionsOf(TableId table);
 /// node/<id>: proto::Node.
 std::string Node(NodeId node);
 
+/// alive/<node>: there, bound to a lease of the node's process, while that lives; the value is its
+/// boot number as FormatId writes it.
+std::string Alive(NodeId node);
+/// job/<id>: proto::Job.
+std::string Job(uint64_t job);
+
 /// next/<kind>: the next free id of that kind as FormatId writes it; a missing key is 1. Taken by
 /// compare-and-swap, in the same transaction that uses it where possible.
 std::string NextTable();
 std::string NextPartition();
 std::string NextReplica();
 std::string NextNode();
+std::string NextJob();
 
 /// 16 lower-case hexadecimal digits.
 std::string FormatId(uint64_t id);
 /// nullopt for anything that FormatId does not write.
 std::optional<uint64_t> ParseId(std::string_view text);
 
-/// The ids at the end of a key made by Table, Partition or Node; nullopt for other keys.
+/// The ids at the end of a key made by Table, Partition, Node, Alive or Job; nullopt for other keys.
 std::optional<TableId> ParseTable(std::string_view key);
 struct PartitionKey {
   TableId table;
@@ -52,5 +66,7 @@ struct PartitionKey {
 };
 std::optional<PartitionKey> ParsePartition(std::string_view key);
 std::optional<NodeId> ParseNode(std::string_view key);
+std::optional<NodeId> ParseAlive(std::string_view key);
+std::optional<uint64_t> ParseJob(std::string_view key);
 
 }  // namespace onggi::metadata::keys
