@@ -29,7 +29,10 @@ if(LLD_PROGRAM AND CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
 endif()
 
 # One precompiled header for the whole tree: the standard library and Asio are most of the parse time.
-file(WRITE ${CMAKE_BINARY_DIR}/onggi_pch.cc "")
+# Written once: a new time stamp would rebuild everything with every run of CMake.
+if(NOT EXISTS ${CMAKE_BINARY_DIR}/onggi_pch.cc)
+  file(WRITE ${CMAKE_BINARY_DIR}/onggi_pch.cc "")
+endif()
 add_library(onggi_pch OBJECT ${CMAKE_BINARY_DIR}/onggi_pch.cc)
 target_link_libraries(onggi_pch PRIVATE onggi_options)
 target_precompile_headers(onggi_pch PRIVATE
@@ -60,3 +63,5 @@ function(onggi_test name)
   target_precompile_headers(${name} REUSE_FROM onggi_pch)
   add_test(NAME ${name} COMMAND ${name})
 endfunction()
+
+include(OnggiProto)

@@ -16,18 +16,23 @@ ROOT = Path(__file__).resolve().parents[2]
 _GROUND = {"common"}
 _MODEL = _GROUND | {"server/model"}
 _EXPRESSION = _MODEL | {"server/expression"}
+_RPC = _GROUND | {"common/proto", "common/rpc"}
+_TRANSPORT = _RPC | {"replication/group", "replication/lease"}
 _METADATA = _GROUND | {"common/proto", "replication/metadata"}
 _PARTITION = _EXPRESSION | _METADATA | {"replication/log", "replication/group", "server/storage"}
 _DYNAMODB = _PARTITION | {"server/partition", "common/http"}
 ALLOWED = {
     "common": set(),
     "common/http": _GROUND,
+    "common/rpc": _GROUND | {"common/proto"},
     "server/model": _GROUND,
     "server/expression": _MODEL,
     "server/storage": _GROUND,
     "replication/log": _GROUND,
     "replication/group": _GROUND,
     "replication/metadata": _METADATA,
+    "replication/transport": _TRANSPORT,
+    "replication/checkpoint": _RPC,
     "server/partition": _PARTITION,
     "server/dynamodb": _DYNAMODB,
     "coordinator": _METADATA,
