@@ -2,7 +2,6 @@
 
 #include <rocksdb/db.h>
 #include <rocksdb/options.h>
-#include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 #include <sys/statvfs.h>
 
@@ -13,129 +12,24 @@
 #include <condition_variable>
 #include <cstring>
 #include <deque>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <set>
 #include <thread>
 #include <utility>
 #include <variant>
 
-#include "common/rocksdb_files.h"
-#include "replication/metadata/wal_check.h"
+#include "common/rocksdb_log.h"
+#include "replication/metadata/embedded_space.h"
 
 namespace onggi::metadata {
 namespace {
 
 namespace asio = boost::asio;
 
-constexpr uint32_t kFormatVersion = 1;
-constexpr size_t kMaxOperations = 128;
-constexpr size_t kMaxTransactionBytes = 1536u << 10;
-// RocksDB keys: the store's own begin with '!', the user's with 'k'.
-constexpr std::string_view kFormatKey = "!format";
-constexpr std::string_view kRevisionKey = "!revision";
-constexpr char kUserPrefix = 'k';
-constexpr size_t kValueHeader = 2 * sizeof(uint64_t);
-
-void PutU64(std::string* out, uint64_t value) {
-  for (int i = 0; i < 8; ++i) out->push_back(static_cast<char>(value >> (8 * i)));
-}
-
-uint64_t GetU64(std::string_view bytes) {
-  uint64_t value = 0;
-  for (int i = 7; i >= 0; --i) value = value << 8 | static_cast<unsigned char>(bytes[i]);
-  return value;
-}
-
-rocksdb::Slice Slice(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
-
-Status FromRocks(const rocksdb::Status& status, const std::string& directory) {
-  if (status.ok()) return {};
-  std::string message = directory + ": " + status.ToString();
-  if (status.IsCorruption() || status.IsNotSupported()) return Corruption(std::move(message));
-  if (status.IsNoSpace()) return {Code::kOutOfSpace, std::move(message)};
-  return {Code::kIoError, std::move(message)};
-}
-
 Status Closed() { return Unavailable("the metadata store is closed"); }
-
-struct Value {
-  std::string value;
-  Revision create_revision;
-  Revision mod_revision;
-};
-using Space = std::map<std::string, Value, std::less<>>;
-
-KeyValue ToKeyValue(const std::string& key, const Value& value) {
-  return {key, value.value, value.create_revision, value.mod_revision};
-}
-
-rocksdb::Options MakeOptions() {
-  rocksdb::Options options;
-  options.write_buffer_size = 1u << 20;
-  options.max_write_buffer_number = 2;
-  options.max_background_jobs = 1;
-  options.max_open_files = 32;
-  options.max_log_file_size = 1u << 20;
-  options.keep_log_file_num = 1;
-  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
-  options.stats_dump_period_sec = 0;
-  options.stats_persist_period_sec = 0;
-  options.compression = rocksdb::kNoCompression;
-  options.max_total_wal_size = 4u << 20;
-  // A torn tail is a transaction that was never answered; anything else is damage.
-  options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
-  rocksdb::BlockBasedTableOptions table;
-  table.no_block_cache = true;  // everything is in memory already
-  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
-  return options;
-}
-
-/// Reads everything. False: an empty database, in which even the format record is yet to be
-/// written.
-Result<bool> ReadSpace(rocksdb::DB* db, const std::string& directory, Space* space,
-                       Revision* revision) {
-  std::string format;
-  rocksdb::ReadOptions read;
-  const rocksdb::Status found = db->Get(read, Slice(kFormatKey), &format);
-  std::unique_ptr<rocksdb::Iterator> it(db->NewIterator(read));
-  if (found.IsNotFound()) {
-    it->SeekToFirst();
-    if (it->Valid()) return Corruption(directory + ": a database, but not of metadata");
-    RETURN_IF_ERROR(FromRocks(it->status(), directory));
-    return false;
-  }
-  RETURN_IF_ERROR(FromRocks(found, directory));
-  if (format.size() != sizeof(uint64_t)) {
-    return Corruption(directory + ": the format record is damaged");
-  }
-  if (GetU64(format) > kFormatVersion) {
-    return Corruption(directory + ": metadata format version " + std::to_string(GetU64(format)) +
-                      " is newer than this program's " + std::to_string(kFormatVersion));
-  }
-  for (it->SeekToFirst(); it->Valid(); it->Next()) {
-    const std::string_view key(it->key().data(), it->key().size());
-    const std::string_view bytes(it->value().data(), it->value().size());
-    if (key == kFormatKey) continue;
-    if (key == kRevisionKey && bytes.size() == sizeof(uint64_t)) {
-      *revision = Revision(GetU64(bytes));
-      continue;
-    }
-    if (key.empty() || key[0] != kUserPrefix || bytes.size() < kValueHeader) {
-      return Corruption(directory + ": an unreadable record");
-    }
-    Value value;
-    value.create_revision = Revision(GetU64(bytes));
-    value.mod_revision = Revision(GetU64(bytes.substr(8)));
-    value.value = std::string(bytes.substr(kValueHeader));
-    space->emplace_hint(space->end(), std::string(key.substr(1)), std::move(value));
-  }
-  RETURN_IF_ERROR(FromRocks(it->status(), directory));
-  return true;
-}
 
 /// One watch: its executor runs batches in order; `ended` is read there.
 struct WatchState {
@@ -168,11 +62,50 @@ struct WatchRequest {
   std::shared_ptr<WatchState> state;
   Revision from;
 };
-using Request = std::variant<RangeRequest, CommitRequest, WatchRequest>;
+
+/// What a lease's handle and the store share.
+struct LeaseState {
+  LeaseId id;
+  asio::any_io_executor executor;
+  std::function<void()> lost;
+  std::atomic<bool> alive{true};
+  std::atomic<bool> released{false};  ///< the handle is gone
+};
+struct GrantRequest {
+  std::shared_ptr<LeaseState> state;
+  MetadataStore::LeaseCallback callback;
+};
+struct RevokeRequest {
+  LeaseId lease;
+  MetadataStore::StatusCallback callback;  ///< empty: the handle is gone
+};
+using Request =
+    std::variant<RangeRequest, CommitRequest, WatchRequest, GrantRequest, RevokeRequest>;
+
+class Store;
+
+/// How a lease's handle finds the store, for as long as that is open.
+struct Link {
+  std::mutex mutex;
+  Store* store = nullptr;  // guarded by mutex
+};
+
+class Lease : public LeaseHandle {
+ public:
+  Lease(std::shared_ptr<LeaseState> state, std::shared_ptr<Link> link)
+      : state_(std::move(state)), link_(std::move(link)) {}
+  ~Lease() override;
+  LeaseId id() const override { return state_->id; }
+  bool alive() const override { return state_->alive; }
+
+ private:
+  const std::shared_ptr<LeaseState> state_;
+  const std::shared_ptr<Link> link_;
+};
 
 class Store : public EmbeddedStore {
  public:
-  explicit Store(EmbeddedOptions options) : options_(std::move(options)) {}
+  explicit Store(EmbeddedOptions options) : options_(std::move(options)) { link_->store = this; }
   ~Store() override { Close(); }
 
   Status OpenDatabase();
@@ -212,19 +145,44 @@ class Store : public EmbeddedStore {
     return std::make_unique<Handle>(std::move(state));
   }
 
+  void AsyncGrantLease(std::chrono::seconds ttl, asio::any_io_executor executor,
+                       std::function<void()> lost, LeaseCallback callback) override {
+    if (ttl < std::chrono::seconds(1)) {
+      return callback(InvalidArgument("a lease of less than a second"));
+    }
+    GrantRequest request;
+    request.state = std::make_shared<LeaseState>();
+    request.state->executor = std::move(executor);
+    request.state->lost = std::move(lost);
+    request.callback = std::move(callback);
+    Submit(std::move(request));
+  }
+
+  void AsyncRevokeLease(LeaseId lease, StatusCallback callback) override {
+    RevokeRequest request;
+    request.lease = lease;
+    request.callback = std::move(callback);
+    Submit(std::move(request));
+  }
+
+  void Submit(Request request);
+
  private:
   struct Pending {
     TransactionCallback callback;
     Result<TransactionResult> result;
   };
 
-  void Submit(Request request);
   static void Answer(Request& request, const Status& status);
   void Run();
   void Serve(std::deque<Request>* requests);
   void Serve(RangeRequest& request);
   void Serve(WatchRequest& request);
+  void Serve(GrantRequest& request);
+  void Serve(RevokeRequest& request);
   Result<TransactionResult> Evaluate(const Transaction& transaction);
+  void Apply(const std::vector<Put>& puts, const std::vector<std::string>& deletes);
+  void DeleteKeysOf(LeaseId lease, StatusCallback callback);
   Status Write();
   Status Recover();
   Status CheckSpace() const;
@@ -245,11 +203,11 @@ class Store : public EmbeddedStore {
 
   // The store's thread's own. The space runs ahead of the disk by the commits in `commits_`, whose
   // undo is `undo_`; nobody is answered from it before the write.
-  Space space_;
+  EmbeddedSpace space_;
   Revision revision_;
   rocksdb::WriteBatch batch_;
   std::deque<Pending> commits_;
-  std::vector<std::pair<std::string, std::optional<Value>>> undo_;
+  std::vector<std::pair<std::string, std::optional<EmbeddedValue>>> undo_;
   Revision revision_before_;
   Status broken_;  ///< why the last write failed; Recover comes before anything else
   std::deque<WatchEvent> fresh_;
@@ -257,11 +215,26 @@ class Store : public EmbeddedStore {
   size_t history_bytes_ = 0;
   Revision compacted_;  ///< events through this revision are no longer kept
   std::vector<std::shared_ptr<WatchState>> watches_;
+  std::map<LeaseId, std::shared_ptr<LeaseState>> leases_;
+  std::set<LeaseId> ended_;  ///< their keys could not be deleted yet
+  std::mt19937_64 random_{std::random_device{}()};
+
+  const std::shared_ptr<Link> link_ = std::make_shared<Link>();
 };
 
+Lease::~Lease() {
+  state_->released = true;
+  state_->alive = false;
+  RevokeRequest request;
+  request.lease = state_->id;
+  const std::lock_guard lock(link_->mutex);
+  if (link_->store != nullptr) link_->store->Submit(std::move(request));
+}
+
 Status Store::OpenDatabase() {
-  rocksdb::Options options = MakeOptions();
+  rocksdb::Options options = EmbeddedRocksOptions();
   options.create_if_missing = options_.create;
+  options.info_log = std::make_shared<rocks::Log>(options_.directory);
   rocksdb::DB* db = nullptr;
   RETURN_IF_ERROR(
       FromRocks(rocksdb::DB::Open(options, options_.directory, &db), options_.directory));
@@ -277,15 +250,34 @@ Status Store::Load() {
   compacted_ = revision_;
   history_.clear();
   history_bytes_ = 0;
-  if (formatted) return {};
-  std::string version;
-  PutU64(&version, kFormatVersion);
+  // Leases end with the process that granted them.
+  rocksdb::WriteBatch batch;
+  if (!formatted) EncodeFormat(&batch);
+  for (auto it = space_.begin(); it != space_.end();) {
+    const LeaseId lease = it->second.lease;
+    if (lease == LeaseId() || leases_.contains(lease)) {
+      ++it;
+      continue;
+    }
+    EncodeDelete(&batch, it->first);
+    it = space_.erase(it);
+  }
+  if (batch.Count() == 0) return {};
+  if (formatted) {
+    revision_ = Revision(revision_.value + 1);
+    compacted_ = revision_;
+    EncodeRevision(&batch, revision_);
+  }
   rocksdb::WriteOptions write;
   write.sync = true;
-  return FromRocks(db_->Put(write, Slice(kFormatKey), version), options_.directory);
+  return FromRocks(db_->Write(write, &batch), options_.directory);
 }
 
 void Store::Close() {
+  {
+    const std::lock_guard lock(link_->mutex);
+    link_->store = nullptr;
+  }
   {
     std::lock_guard lock(mutex_);
     closed_ = true;
@@ -298,8 +290,10 @@ void Store::Submit(Request request) {
   Status refused = Closed();
   {
     std::lock_guard lock(mutex_);
-    const bool watch = std::holds_alternative<WatchRequest>(request);
-    if (!closed_ && (watch || queue_.size() < options_.max_pending)) {
+    const auto* revoke = std::get_if<RevokeRequest>(&request);
+    const bool always =
+        std::holds_alternative<WatchRequest>(request) || (revoke != nullptr && !revoke->callback);
+    if (!closed_ && (always || queue_.size() < options_.max_pending)) {
       queue_.push_back(std::move(request));
       wake_.notify_one();
       return;
@@ -312,13 +306,22 @@ void Store::Submit(Request request) {
 void Store::Answer(Request& request, const Status& status) {
   if (auto* range = std::get_if<RangeRequest>(&request)) range->callback(status);
   if (auto* commit = std::get_if<CommitRequest>(&request)) commit->callback(status);
+  if (auto* grant = std::get_if<GrantRequest>(&request)) grant->callback(status);
+  if (auto* revoke = std::get_if<RevokeRequest>(&request)) {
+    if (revoke->callback) revoke->callback(status);
+  }
 }
 
 void Store::Run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    wake_.wait(lock, [&] { return closed_ || !queue_.empty(); });
-    if (queue_.empty()) break;
+    const auto woken = [&] { return closed_ || !queue_.empty(); };
+    if (ended_.empty()) {
+      wake_.wait(lock, woken);
+    } else {
+      wake_.wait_for(lock, std::chrono::seconds(1), woken);
+    }
+    if (closed_ && queue_.empty()) break;
     std::deque<Request> requests = std::exchange(queue_, {});
     lock.unlock();
     Serve(&requests);
@@ -326,19 +329,26 @@ void Store::Run() {
   }
   lock.unlock();
   watches_.clear();
+  for (const auto& [id, lease] : leases_) lease->alive = false;
 }
 
 /// Serves what has come in: commits up to the next read share one synced write.
 void Store::Serve(std::deque<Request>* requests) {
+  for (const LeaseId lease : std::exchange(ended_, {})) DeleteKeysOf(lease, nullptr);
   for (Request& request : *requests) {
     if (auto* commit = std::get_if<CommitRequest>(&request)) {
       Result<TransactionResult> result = Evaluate(commit->transaction);
       commits_.push_back({std::move(commit->callback), std::move(result)});
       continue;
     }
+    if (auto* revoke = std::get_if<RevokeRequest>(&request)) {
+      Serve(*revoke);
+      continue;
+    }
     FinishCommits();
     if (auto* range = std::get_if<RangeRequest>(&request)) Serve(*range);
     if (auto* watch = std::get_if<WatchRequest>(&request)) Serve(*watch);
+    if (auto* grant = std::get_if<GrantRequest>(&request)) Serve(*grant);
   }
   FinishCommits();
 }
@@ -376,20 +386,55 @@ void Store::Serve(WatchRequest& request) {
   watches_.push_back(std::move(request.state));
 }
 
-Result<TransactionResult> Store::Evaluate(const Transaction& transaction) {
-  size_t bytes = 0;
-  std::set<std::string_view> keys;
-  for (const Put& put : transaction.puts) {
-    bytes += put.key.size() + put.value.size();
-    keys.insert(put.key);
+void Store::Serve(GrantRequest& request) {
+  // As etcd's: at random, so that they are never used again.
+  do request.state->id = LeaseId(random_() >> 1);
+  while (request.state->id == LeaseId() || leases_.contains(request.state->id));
+  leases_.emplace(request.state->id, request.state);
+  request.callback(std::unique_ptr<LeaseHandle>(new Lease(request.state, link_)));
+}
+
+void Store::Serve(RevokeRequest& request) {
+  const auto it = leases_.find(request.lease);
+  if (it == leases_.end()) {
+    if (request.callback) {
+      FinishCommits();
+      request.callback(Status());
+    }
+    return;
   }
-  keys.insert(transaction.deletes.begin(), transaction.deletes.end());
-  const size_t operations = transaction.puts.size() + transaction.deletes.size();
-  if (operations > kMaxOperations || transaction.compares.size() > kMaxOperations ||
-      bytes > kMaxTransactionBytes)
-    return InvalidArgument("a metadata transaction over the limit of size");
-  if (keys.size() != operations || keys.contains(""))
-    return InvalidArgument("a metadata transaction with an empty key, or one key twice");
+  const std::shared_ptr<LeaseState> lease = std::move(it->second);
+  leases_.erase(it);
+  if (lease->alive.exchange(false) && lease->lost) {
+    asio::post(lease->executor, [lease] {
+      if (!lease->released) lease->lost();
+    });
+  }
+  DeleteKeysOf(request.lease, std::move(request.callback));
+}
+
+/// As a transaction of any size. What fails is tried again: nothing else would delete the keys.
+void Store::DeleteKeysOf(LeaseId lease, StatusCallback callback) {
+  Result<TransactionResult> result = TransactionResult();
+  if (Status status = Recover(); !status.ok()) {
+    result = status;
+  } else {
+    std::vector<std::string> deletes;
+    for (const auto& [key, value] : space_) {
+      if (value.lease == lease) deletes.push_back(key);
+    }
+    Apply({}, deletes);
+  }
+  const auto done = [this, lease,
+                     callback = std::move(callback)](const Result<TransactionResult>& outcome) {
+    if (!outcome.ok()) ended_.insert(lease);
+    if (callback) callback(outcome.status());
+  };
+  commits_.push_back({done, std::move(result)});
+}
+
+Result<TransactionResult> Store::Evaluate(const Transaction& transaction) {
+  RETURN_IF_ERROR(CheckLimits(transaction));
   RETURN_IF_ERROR(Recover());
   TransactionResult result;
   result.succeeded = true;
@@ -406,50 +451,52 @@ Result<TransactionResult> Store::Evaluate(const Transaction& transaction) {
     result.revision = revision_;
     return result;
   }
+  for (const Put& put : transaction.puts) {
+    if (put.lease != LeaseId() && !leases_.contains(put.lease)) {
+      return NotFound("the lease of metadata key " + put.key + " has ended");
+    }
+  }
+  Apply(transaction.puts, transaction.deletes);
+  result.revision = revision_;
+  return result;
+}
+
+/// At the next revision, which is taken only if anything changes.
+void Store::Apply(const std::vector<Put>& puts, const std::vector<std::string>& deletes) {
   if (undo_.empty()) revision_before_ = revision_;
   const Revision revision(revision_.value + 1);
-  bool changed = false;
-  std::string bytes_out;
-  for (const Put& put : transaction.puts) {
+  for (const Put& put : puts) {
     const auto it = space_.find(put.key);
-    undo_.emplace_back(put.key,
-                       it == space_.end() ? std::nullopt : std::optional<Value>(it->second));
-    Value value;
+    undo_.emplace_back(
+        put.key, it == space_.end() ? std::nullopt : std::optional<EmbeddedValue>(it->second));
+    EmbeddedValue value;
     value.value = put.value;
     value.create_revision = it == space_.end() ? revision : it->second.create_revision;
     value.mod_revision = revision;
-    bytes_out.clear();
-    PutU64(&bytes_out, value.create_revision.value);
-    PutU64(&bytes_out, value.mod_revision.value);
-    bytes_out += value.value;
-    batch_.Put(kUserPrefix + put.key, bytes_out);
+    value.lease = put.lease;
+    EncodePut(&batch_, put.key, value);
     fresh_.push_back({WatchEvent::Type::kPut, ToKeyValue(put.key, value)});
     space_.insert_or_assign(put.key, std::move(value));
-    changed = true;
+    revision_ = revision;
   }
-  for (const std::string& key : transaction.deletes) {
+  for (const std::string& key : deletes) {
     const auto it = space_.find(key);
     if (it == space_.end()) continue;
     undo_.emplace_back(key, std::move(it->second));
     space_.erase(it);
-    batch_.Delete(kUserPrefix + key);
+    EncodeDelete(&batch_, key);
     WatchEvent event;
     event.type = WatchEvent::Type::kDelete;
     event.kv.key = key;
     event.kv.mod_revision = revision;
     fresh_.push_back(std::move(event));
-    changed = true;
+    revision_ = revision;
   }
-  if (changed) revision_ = revision;
-  result.revision = revision_;
-  return result;
 }
 
 Status Store::Write() {
   if (batch_.Count() == 0) return {};
-  std::string revision;
-  PutU64(&revision, revision_.value);
-  batch_.Put(Slice(kRevisionKey), revision);
+  EncodeRevision(&batch_, revision_);
   rocksdb::WriteOptions write;
   write.sync = true;
   return FromRocks(db_->Write(write, &batch_), options_.directory);
@@ -560,44 +607,6 @@ Result<std::unique_ptr<EmbeddedStore>> EmbeddedStore::Open(EmbeddedOptions optio
   RETURN_IF_ERROR(store->OpenDatabase());
   store->Start();
   return std::unique_ptr<EmbeddedStore>(std::move(store));
-}
-
-Result<RangeResult> EmbeddedStore::ReadAll(const std::string& directory) {
-  // RocksDB makes CURRENT, then the first write-ahead log, and keeps one of each from then on.
-  const std::vector<std::string> logs = rocks::FilesEndingIn(directory, ".log");
-  if (!rocks::FileExists(directory + "/CURRENT") && logs.empty() &&
-      rocks::FilesEndingIn(directory, ".sst").empty()) {
-    return NotFound(directory + "/CURRENT: missing");
-  }
-  RETURN_IF_ERROR(rocks::CheckManifest(directory).status());
-  for (const std::string& name : logs) {
-    const std::string path = directory + "/" + name;
-    std::ifstream file(path, std::ios::binary);
-    const std::string content(std::istreambuf_iterator<char>(file), {});  // a few megabytes at most
-    if (const auto offset = FindWalDamage(content)) {
-      return Corruption(path + ": damaged at offset " + std::to_string(*offset));
-    }
-  }
-  rocksdb::DB* opened = nullptr;
-  const rocksdb::Status status = rocksdb::DB::OpenForReadOnly(MakeOptions(), directory, &opened);
-  const std::unique_ptr<rocksdb::DB> db(opened);
-  if (!status.ok()) {
-    // The manifest is whole, and a table's damage names the table.
-    const std::string log = directory + "/" + (logs.empty() ? "*.log" : logs.back());
-    std::string message = rocks::DescribeDamage(status, directory, log);
-    if (status.IsIOError() && !status.IsPathNotFound()) {
-      return Status(Code::kIoError, std::move(message));
-    }
-    return Corruption(std::move(message));
-  }
-  Space space;
-  RangeResult result;
-  ASSIGN_OR_RETURN(const bool formatted, ReadSpace(db.get(), directory, &space, &result.revision));
-  if (!formatted) return NotFound(directory + ": the format record is missing");
-  if (logs.empty()) return Corruption(directory + "/*.log: the write-ahead log is missing");
-  result.kvs.reserve(space.size());
-  for (const auto& [key, value] : space) result.kvs.push_back(ToKeyValue(key, value));
-  return result;
 }
 
 }  // namespace onggi::metadata

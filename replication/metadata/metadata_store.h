@@ -2,6 +2,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -33,9 +34,15 @@ struct Compare {
   static Compare At(std::string key, Revision revision) { return {std::move(key), revision}; }
 };
 
+/// Names a lease; 0 is none. Never used again.
+using LeaseId = StrongId<struct LeaseIdTag>;
+
 struct Put {
   std::string key;
   std::string value;
+  /// The key is deleted when this lease ends, unless it has been put again without it by then. 0:
+  /// the key stays, also if it was bound to a lease before.
+  LeaseId lease{};
 };
 
 /// If all `compares` hold, all `puts` and `deletes` happen, at one new revision; else nothing.
@@ -91,25 +98,41 @@ class WatchHandle {
   virtual ~WatchHandle() = default;
 };
 
+/// A lease that the store keeps alive for as long as this exists. Destroying it revokes the lease,
+/// which deletes its keys, in the background; if the store cannot be reached, the lease ends by
+/// itself when its time to live has passed.
+class LeaseHandle {
+ public:
+  virtual ~LeaseHandle() = default;
+  /// For Put::lease.
+  virtual LeaseId id() const = 0;
+  /// False from the moment on when the lease may have ended, which is before any other client can
+  /// see its keys deleted (but for clock rates), or when it was revoked. Never true again.
+  /// Thread-safe.
+  virtual bool alive() const = 0;
+};
+
 /// The store of the catalog and of every partition's configuration, in etcd's terms: a versioned
-/// key space with compare-and-swap transactions and watches
+/// key space with compare-and-swap transactions, watches and leases
 /// (https://etcd.io/docs/v3.4/learning/api/). Implementations: etcd (clusters), embedded (`onggi
-/// dev`), simulated. Leases (etcd's Lease service) join the interface with the coordinator's
-/// election.
+/// dev`), simulated. Elections: election.h, over this interface.
 ///
 /// All functions are thread-safe and return at once. A callback is called exactly once, on a thread
-/// of the store or, at the latest, while the store is closed; never before the call that passed it
-/// has returned, with no lock held. Reads are linearizable: they see every transaction that was
-/// answered before they were asked.
+/// of the store, with no lock held, and must not block it; a request that is refused at once (over
+/// the bound, or the store is closed) is answered inside the call. Closing answers what is pending.
+/// Reads are linearizable: they see every transaction that was answered before they were asked.
 ///
 /// Errors: kUnavailable (not done; ask again), kUnknownOutcome (a transaction may have taken
 /// effect, or may still: see replication.md R3), kResourceExhausted (over the bound of requests in
-/// flight; not done), kInvalidArgument (over the limits above), kOutOfSpace, kCorruption.
+/// flight; not done), kInvalidArgument (over the limits above), kNotFound (a Put names a lease that
+/// has ended; not done), kOutOfSpace, kCorruption.
 class MetadataStore {
  public:
   using RangeCallback = std::function<void(Result<RangeResult>)>;
   using TransactionCallback = std::function<void(Result<TransactionResult>)>;
   using WatchCallback = std::function<void(const WatchBatch&)>;
+  using LeaseCallback = std::function<void(Result<std::unique_ptr<LeaseHandle>>)>;
+  using StatusCallback = std::function<void(Status)>;
 
   virtual ~MetadataStore() = default;
 
@@ -127,6 +150,17 @@ class MetadataStore {
                                              boost::asio::any_io_executor executor,
                                              WatchCallback callback) = 0;
 
+  /// Grants a lease and keeps it alive until the handle is destroyed or the store is closed. `ttl`
+  /// (1 s at least): how long it lives on without its client; the store may make it longer, and
+  /// etcd does not go below about twice its election timeout. `lost` is called once, on `executor`,
+  /// if the lease ends, or may have ended, in any other way; never after the handle was destroyed
+  /// on that executor. Then grant a new one, and put its keys again.
+  virtual void AsyncGrantLease(std::chrono::seconds ttl, boost::asio::any_io_executor executor,
+                               std::function<void()> lost, LeaseCallback callback) = 0;
+
+  /// Ends a lease and deletes its keys, also one of another client. Ok if it had ended already.
+  virtual void AsyncRevokeLease(LeaseId lease, StatusCallback callback) = 0;
+
   // The same for coroutines, resumed on the caller's executor.
 
   boost::asio::awaitable<Result<RangeResult>> Range(std::string start, std::string end,
@@ -136,7 +170,14 @@ class MetadataStore {
   /// One key; kNotFound without it.
   boost::asio::awaitable<Result<KeyValue>> Get(std::string key);
   boost::asio::awaitable<Result<TransactionResult>> Commit(Transaction transaction);
+  /// `lost` is called on the coroutine's executor.
+  boost::asio::awaitable<Result<std::unique_ptr<LeaseHandle>>> GrantLease(
+      std::chrono::seconds ttl, std::function<void()> lost);
+  boost::asio::awaitable<Status> RevokeLease(LeaseId lease);
 };
+
+/// kInvalidArgument, with what is wrong, unless the transaction is within the limits above.
+Status CheckLimits(const Transaction& transaction);
 
 /// The end of the range of keys that begin with `prefix`: the least key greater than all of them.
 /// Empty (the end of the key space) when there is none.

@@ -55,6 +55,13 @@ class TestStore : public metadata::MetadataStore {
                                                WatchCallback callback) override {
     return base_->Watch(std::move(prefix), from, std::move(executor), std::move(callback));
   }
+  void AsyncGrantLease(std::chrono::seconds ttl, asio::any_io_executor executor,
+                       std::function<void()> lost, LeaseCallback callback) override {
+    base_->AsyncGrantLease(ttl, std::move(executor), std::move(lost), std::move(callback));
+  }
+  void AsyncRevokeLease(metadata::LeaseId lease, StatusCallback callback) override {
+    base_->AsyncRevokeLease(lease, std::move(callback));
+  }
 
  private:
   metadata::MetadataStore* const base_;

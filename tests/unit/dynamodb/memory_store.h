@@ -50,6 +50,15 @@ class MemoryStore final : public metadata::MetadataStore {
     return std::make_unique<Handle>(state);
   }
 
+  /// Nothing in this folder has a lease.
+  void AsyncGrantLease(std::chrono::seconds /*ttl*/, boost::asio::any_io_executor /*executor*/,
+                       std::function<void()> /*lost*/, LeaseCallback callback) override {
+    callback(Unavailable("this store grants no leases"));
+  }
+  void AsyncRevokeLease(metadata::LeaseId /*lease*/, StatusCallback callback) override {
+    callback(Status());
+  }
+
   metadata::TransactionResult Apply(const metadata::Transaction& transaction) {
     metadata::TransactionResult result;
     result.succeeded = true;
