@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "common/metrics.h"
+#include "common/rocksdb_log.h"
 
 namespace onggi::storage {
 namespace {
@@ -64,9 +65,6 @@ rocksdb::Options StorageEnvironment::MakeOptions() const {
   options.compression = rocksdb::kLZ4Compression;
   options.bytes_per_sync = 1 << 20;
   options.max_open_files = 512;
-  options.keep_log_file_num = 1;
-  options.max_log_file_size = 1 << 20;
-  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
   options.max_manifest_file_size = 4 << 20;
   options.stats_dump_period_sec = 0;
   options.stats_persist_period_sec = 0;
@@ -169,6 +167,7 @@ Result<std::unique_ptr<PartitionStore>> PartitionStore::Open(const StorageEnviro
   store->listener_ = std::make_shared<Listener>(std::move(events));
   rocksdb::Options options = environment.MakeOptions();
   options.create_if_missing = create;
+  options.info_log = std::make_shared<rocks::Log>(directory);
   options.listeners.push_back(store->listener_);
   rocksdb::DB* db = nullptr;
   rocksdb::Status status = rocksdb::DB::Open(options, directory, &db);

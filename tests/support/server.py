@@ -147,7 +147,10 @@ class Server:
     def __enter__(self):
         return self.start()
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        # A broken connection alone does not tell a dead server from one that hung up.
+        if kind is not None and issubclass(kind, Exception):
+            print(self.state())
         self.close()
 
     # -- looking at it -----------------------------------------------------------------------
@@ -189,6 +192,15 @@ class Server:
             return ""
         self._stderr.seek(0)
         return self._stderr.read().decode("utf-8", "replace")
+
+    def state(self):
+        """Whether the process lives or how it ended, and its output: for the report of a failure."""
+        try:
+            code = self.process.wait(1)  # a process that is about to die takes a moment
+            ended = f"the server ended with {signal.Signals(-code).name if code < 0 else code}"
+        except subprocess.TimeoutExpired:
+            ended = "the server runs"
+        return f"{ended}; output:\n{self.output()}"
 
     def output(self):
         return "\n".join(self.lines) + "\n" + self.stderr()[-8000:]
