@@ -27,6 +27,7 @@ class Condition {
  private:
   friend class ConditionParser;
   friend class LegacyTranslator;
+  friend class Codec;
 
   bool EvaluateNode(uint32_t index, const model::ItemView& item) const;
 

@@ -41,6 +41,7 @@ struct PathRef {
   uint32_t count = 0;
 };
 
+/// The numbers go between nodes (codec.h): new ones at the end, but for kInvalid.
 enum class Op : uint8_t {
   // Operands.
   kPath,

@@ -55,6 +55,7 @@ class Update {
  private:
   friend class UpdateParser;
   friend class LegacyTranslator;
+  friend class Codec;
 
   enum class Kind : uint8_t { kSet, kRemove, kAdd, kDelete };
   struct Action {
