@@ -149,6 +149,9 @@ class Partition final : public log::AppendListener, public std::enable_shared_fr
 
   PartitionId id() const { return id_; }
   const TableSchema& schema() const { return *schema_; }
+  /// Does it admit writes and answer strong reads, as far as it knows? Cheap, and only a guess for
+  /// those who choose a replica: the request itself finds out.
+  bool serving() const { return serving_.load(std::memory_order_acquire); }
   /// The range [start, end) of the key space that it holds; an empty end is the end of the space.
   std::string_view range_start() const { return config_.range_start(); }
   std::string_view range_end() const { return config_.range_end(); }
