@@ -126,6 +126,15 @@ OptionTable::Option& OptionTable::NewOption(std::string name, std::string value_
   return *options_.back();
 }
 
+void OptionTable::PassOver(const OptionTable& other) {
+  for (const auto& option : other.options_) {
+    passed_over_.insert(option->name);
+    passed_over_.insert(EnvironmentName(option->name));
+  }
+}
+
+bool OptionTable::PassedOver(std::string_view name) const { return passed_over_.contains(name); }
+
 OptionTable::Option* OptionTable::Find(std::string_view name) {
   for (auto& option : options_) {
     if (option->name == name) return option.get();
@@ -301,6 +310,7 @@ Status OptionTable::Apply(const char* const* environment, std::string_view file_
       if (!entry.first.IsScalar()) return InvalidArgument(place + ": not a key");
       const std::string key = WithDashes(entry.first.Scalar());
       Option* option = Find(key);
+      if (option == nullptr && PassedOver(key)) continue;
       if (option == nullptr) return InvalidArgument(place + ": unknown key '" + key + "'");
       if (!seen.emplace(key, 0).second) {
         return InvalidArgument(place + ": key '" + key + "' is given twice");
@@ -330,6 +340,7 @@ Status OptionTable::Apply(const char* const* environment, std::string_view file_
     const auto option = std::find_if(options_.begin(), options_.end(), [&](const auto& candidate) {
       return EnvironmentName(candidate->name) == name;
     });
+    if (option == options_.end() && PassedOver(name)) continue;
     if (option == options_.end()) {
       return InvalidArgument("environment: unknown variable '" + name + "'");
     }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -80,6 +81,10 @@ class OptionTable {
   void AddCustom(std::string name, std::string value_name, std::string shown_default,
                  std::string help, std::function<Status(std::string_view)> parse);
 
+  /// Options of `other` are no mistake here: the file and the environment may be shared by several
+  /// commands, and what this one does not have it passes over. Call after both tables are filled.
+  void PassOver(const OptionTable& other);
+
   /// A check over all options together, run at the end of Load.
   void AddCheck(std::function<Status()> check);
 
@@ -105,10 +110,13 @@ class OptionTable {
   Option& NewOption(std::string name, std::string value_name, std::string shown_default,
                     std::string help);
   Option* Find(std::string_view name);
+  /// Another command's option: its name, or its variable's.
+  bool PassedOver(std::string_view name) const;
   Status Apply(const char* const* environment, std::string_view file_name, std::string_view text);
 
   std::vector<std::unique_ptr<Option>> options_;
   std::vector<std::function<Status()>> checks_;
+  std::set<std::string, std::less<>> passed_over_;
   std::string group_ = "Options";
   std::string config_file_;
 };

@@ -1,5 +1,6 @@
 #include "server/dev_server.h"
 
+#include <filesystem>
 #include <future>
 #include <thread>
 
@@ -36,6 +37,10 @@ Status DevServer::Start() {
 Status DevServer::OpenStores() {
   RETURN_IF_ERROR(node_.OpenDirectory());
   storage::DataDirectory& data = node_.data();
+  std::error_code error;
+  if (std::filesystem::exists(data.path() + "/NODE", error)) {
+    return InvalidArgument(data.path() + ": the data directory of a cluster's node");
+  }
   // Nothing is opened for writing before all that is there has been found whole.
   bool has_metadata = false;
   if (!data.created()) {

@@ -4,9 +4,11 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <functional>
 
 #include "common/log.h"
 #include "server/dev_server.h"
+#include "server/health_check.h"
 #include "server/options.h"
 
 namespace onggi {
@@ -48,50 +50,85 @@ void PrintWelcome(const ServerOptions& options, const DevServer& server) {
   std::fflush(stdout);
 }
 
-int RunDev(const ServerOptions& options) {
-  const sigset_t signals = BlockSignals();
-  Status status = ConfigureLog(options);
-  if (status.ok()) {
-    DevServer server(options);
-    status = server.Start();
-    if (status.ok()) {
-      if (options.credentials.empty() && options.bind != "::1" &&
-          !options.bind.starts_with("127.")) {
-        log::Warn("every request is accepted: no --credentials, and not bound to loopback", "bind",
-                  options.bind);
-      }
-      PrintWelcome(options, server);
-      int received = 0;
-      sigwait(&signals, &received);
-      log::Info("stopping", "signal", received);
-      server.Stop();
-      log::Flush();
-      return 0;
-    }
+/// Starts a role, tells people about it, waits for SIGTERM or SIGINT, stops it.
+template <class Role>
+int Run(Role& role, const sigset_t& signals, const std::function<void()>& welcome) {
+  const Status started = role.Start();
+  if (!started.ok()) {
+    std::fprintf(stderr, "onggi: %s\n", started.message().c_str());
+    return 1;
   }
-  std::fprintf(stderr, "onggi: %s\n", status.message().c_str());
+  welcome();
+  int received = 0;
+  sigwait(&signals, &received);
+  log::Info("stopping", "signal", received);
+  role.Stop();
+  log::Flush();
+  return 0;
+}
+
+int RunDev(const ServerOptions& options, const sigset_t& signals) {
+  DevServer server(options);
+  return Run(server, signals, [&] {
+    if (options.credentials.empty() && options.bind != "::1" && !options.bind.starts_with("127.")) {
+      log::Warn("every request is accepted: no --credentials, and not bound to loopback", "bind",
+                options.bind);
+    }
+    PrintWelcome(options, server);
+  });
+}
+
+int RunHealth(const ServerOptions& options) {
+  const Status healthy = CheckHealth(options.bind, options.admin_port, std::chrono::seconds(2));
+  if (healthy.ok()) return 0;
+  std::fprintf(stderr, "onggi: %s\n", healthy.message().c_str());
   return 1;
 }
+
+/// One subcommand with options of its own.
+struct Command {
+  Command(CLI::App* parent, const std::string& name, const std::string& help)
+      : app(parent->add_subcommand(name, help)) {}
+  CLI::App* const app;
+  ServerOptions server;
+  OptionTable table;
+};
 
 int Main(int argc, char** argv) {
   CLI::App app("Onggi: a self-hosted serverless data platform", "onggi");
   app.set_version_flag("--version", kVersion);
   app.require_subcommand(1);
-  ServerOptions options;
-  OptionTable table;
-  options.AddTo(&table);
-  CLI::App* dev = app.add_subcommand("dev", "Everything in one process, for a laptop");
-  table.AddFlags(*dev);
+
+  Command dev(&app, "dev", "Everything in one process, for a laptop");
+  dev.server.AddTo(ServerOptions::Role::kDev, &dev.table);
+  Command health(&app, "health", "Exit 0 if the process of this machine's --admin-port is ready");
+  health.server.AddTo(ServerOptions::Role::kHealth, &health.table);
+  Command* const commands[] = {&dev, &health};
+  for (Command* command : commands) command->table.AddFlags(*command->app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error);
   }
-  if (const Status loaded = table.Load(environ); !loaded.ok()) {
-    std::fprintf(stderr, "onggi: %s\n", loaded.message().c_str());
+  Command* chosen = nullptr;
+  for (Command* command : commands) {
+    if (command->app->parsed()) chosen = command;
+  }
+  // One file or environment may serve several commands.
+  for (Command* command : commands) chosen->table.PassOver(command->table);
+  Status status = chosen->table.Load(environ);
+  if (!status.ok()) {
+    std::fprintf(stderr, "onggi: %s\n", status.message().c_str());
     return 2;
   }
-  return RunDev(options);
+  if (chosen == &health) return RunHealth(health.server);
+
+  const sigset_t signals = BlockSignals();
+  if (status = ConfigureLog(chosen->server); !status.ok()) {
+    std::fprintf(stderr, "onggi: %s\n", status.message().c_str());
+    return 1;
+  }
+  return RunDev(dev.server, signals);
 }
 
 }  // namespace

@@ -9,7 +9,8 @@
 
 namespace onggi {
 
-/// What `onggi dev` is told: each a flag, a key of onggi.yaml and an ONGGI_* variable.
+/// What a server is told: each a flag, a key of onggi.yaml and an ONGGI_* variable. Of a cluster's
+/// roles there is more in ClusterOptions.
 struct ServerOptions {
   ServerOptions() {}
 
@@ -41,8 +42,12 @@ struct ServerOptions {
   std::string log_format = "text";
   std::string log_file;
 
-  /// Adds every option to the table; this struct must outlive it.
-  void AddTo(OptionTable* table);
+  enum class Role : uint8_t { kDev, kNode, kCoordinator, kHealth };
+  /// Adds the options that `role` has to the table; this struct must outlive it.
+  void AddTo(Role role, OptionTable* table);
+
+ private:
+  Status Check() const;
 };
 
 }  // namespace onggi

@@ -29,7 +29,8 @@ ALLOWED = {
     "server/expression": _MODEL,
     "server/storage": _GROUND,
     "replication/log": _GROUND,
-    "replication/group": _GROUND,
+    "replication/group": _GROUND | {"common/proto"},
+    "replication/lease": _GROUND | {"common/proto", "replication/group"},
     "replication/metadata": _METADATA,
     "replication/transport": _TRANSPORT,
     "replication/checkpoint": _RPC,
@@ -241,7 +242,7 @@ def links(path, text):
 
 def flags(options_source):
     """Names of the command line's flags, from server/options.cc."""
-    return re.findall(r'table->Add\w*\("([\w-]+)"', options_source)
+    return re.findall(r'table->Add\w*\(\s*"([\w-]+)"', options_source)
 
 
 def metrics(source):

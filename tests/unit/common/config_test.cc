@@ -156,6 +156,17 @@ TEST_F(Options, SayWhereABadValueIs) {
   ExpectError(Load({}, {}, "verbose: maybe"), "onggi.yaml:1: verbose: not true or false: 'maybe'");
 }
 
+TEST_F(Options, PassOverThoseOfOtherCommands) {
+  std::string zone;
+  OptionTable other;
+  other.Add("fault-zone", &zone, "");
+  table_.PassOver(other);
+  ASSERT_TRUE(Load({}, {"ONGGI_FAULT_ZONE=a", "ONGGI_BIND=env"}, "fault_zone: [b]").ok());
+  EXPECT_EQ(zone, "");
+  EXPECT_EQ(bind_, "env");
+  ExpectError(Load({}, {"ONGGI_FAULT=1"}), "environment: unknown variable 'ONGGI_FAULT'");
+}
+
 TEST_F(Options, RefuseWhatTheyDoNotKnow) {
   ExpectError(Load({}, {}, "a: 1"), "onggi.yaml:1: unknown key 'a'");
   ExpectError(Load({}, {}, "bind: x\n\nbind: y"), "onggi.yaml:3: key 'bind' is given twice");
