@@ -1,220 +1,27 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
-#include <variant>
+#include <set>
 #include <vector>
 
 #include "common/ids.h"
 #include "replication/group/configuration.h"
 #include "replication/group/epoch_runs.h"
+#include "replication/group/events.h"
+#include "replication/group/messages.h"
 
 namespace onggi::group {
 
-/// Time since any fixed point, never going back.
-using Time = std::chrono::milliseconds;
-
-/// Append of R1. The payloads of (previous.index, last] travel beside it: the group never sees
-/// them.
-struct AppendMessage {
-  Member from;
-  Epoch epoch;
-  /// The configuration of `epoch` and the key's mod_revision, the receiver's authority.
-  std::shared_ptr<const Configuration> configuration;
-  Revision revision;
-  LogPosition previous;
-  LogIndex last;  ///< previous.index: no entries
-  /// Epochs of the entries: the first index of each run, ascending. Empty without entries.
-  std::vector<LogPosition> runs;
-  LogIndex commit;
-};
-
-/// Answer to an Append.
-struct AckMessage {
-  enum class Kind : uint8_t {
-    kMatch,    ///< `index`: the last entry that an Append of `epoch` verified, durable
-    kMissing,  ///< the previous entry is not there: go on from `index` (at most)
-    kRefused,  ///< the receiver knows the higher `epoch`: `configuration`
-  };
-  Kind kind = Kind::kMatch;
-  Member from;
-  Epoch epoch;
-  LogIndex index;
-  std::shared_ptr<const Configuration> configuration;  ///< kRefused only
-  Revision revision;                                   ///< kRefused only
-};
-
-// What happens to a group. ------------------------------------------------------------------------
-
-/// First event, once. What this replica's disk holds and the configuration as last known (from the
-/// metadata store, or the persisted copy if that is newer).
-struct Start {
-  Start() {}
-  Member self;
-  uint64_t boot = 0;  ///< random for each process, never 0
-  /// The state on disk includes everything up to here; entries at or below it may be gone.
-  LogPosition base;
-  /// The log after `base`: first index of each epoch's run, ascending, and the last entry.
-  std::vector<LogPosition> runs;
-  LogIndex last;  ///< base.index when the log is empty
-  Configuration configuration;
-  Revision revision;
-  Time now{0};
-};
-/// The primary appends `count` entries (allowed while serving(): CHECKed).
-struct Propose {
-  uint64_t count = 1;
-};
-/// The log store has made durable what the AppendToLog that ended at `position` (and all before it)
-/// appended.
-struct LogDurable {
-  LogPosition position;
-};
-/// A PersistConfiguration is durable.
-struct ConfigurationDurable {
-  Epoch epoch;
-};
-/// The state machine has applied everything up to `index`.
-struct Applied {
-  LogIndex index;
-};
-/// Entries at or below `base` are in the flushed state; the log no longer has them.
-struct BaseAdvanced {
-  LogPosition base;
-};
-struct AppendReceived {
-  AppendMessage message;
-};
-struct AckReceived {
-  AckMessage message;
-};
-/// Outcome of the latest ProposeSwap.
-struct SwapResult {
-  enum class Outcome : uint8_t { kSucceeded, kRefused, kUnknown };
-  Outcome outcome = Outcome::kUnknown;
-  Revision revision;  ///< kSucceeded: the key's new mod_revision
-};
-/// The key was read (linearizably, after ReadConfiguration) or a watch showed it.
-struct ConfigurationSeen {
-  Configuration configuration;
-  Revision revision;
-};
-/// The connection to a member was (re)made: whatever was under way to it may be lost.
-struct PeerConnected {
-  Member member;
-};
-/// The connection to a member closed, or its node's lease lapsed (R4).
-struct PeerLost {
-  Member member;
-};
-/// The promise to the primary's node has run out, and this node's restart wait and place in the
-/// order of candidates have passed (R5, R6): take over if in sync.
-struct Promote {};
-/// The promises that WaitPromises asked about have run out (R7).
-struct PromisesRunOut {
-  Epoch epoch;
-};
-/// A checkpoint replaced this replica's state and log (R9).
-struct CheckpointInstalled {
-  LogPosition position;
-};
-/// On the primary: the checkpoint that NeedsCheckpoint asked for has been installed on `member`.
-struct CheckpointSent {
-  Member member;
-  LogPosition position;
-};
-/// Time passes. Needed, every 50 ms or so, only while NeedsTick().
-struct Tick {
-  Time now;
-};
-/// The replica is closing: ends a reign. No event may follow.
-struct Stop {};
-
-using Event = std::variant<Start, Propose, LogDurable, ConfigurationDurable, Applied, BaseAdvanced,
-                           AppendReceived, AckReceived, SwapResult, ConfigurationSeen,
-                           PeerConnected, PeerLost, Promote, PromisesRunOut, CheckpointInstalled,
-                           CheckpointSent, Tick, Stop>;
-
-// What the driver is to do, in order. -------------------------------------------------------------
-
-/// Write the configuration to this replica's disk; answer ConfigurationDurable. What a later
-/// AppendToLog appends must not become durable before it (R1). A metadata store on the same disk
-/// (embedded) has done so already.
-struct PersistConfiguration {
-  std::shared_ptr<const Configuration> configuration;
-  Revision revision;
-};
-/// Drop the log's entries from `from` on (LogStore::DropSuffix).
-struct DropSuffix {
-  LogIndex from;
-};
-/// Append [first, last]; answer LogDurable with the last one's position.
-struct AppendToLog {
-  enum class Source : uint8_t {
-    kEpochStart,  ///< one entry that opens a reign: the driver writes it with its own type, empty
-    kProposal,    ///< the entries of the Propose being answered
-    kMessage,     ///< from the AppendReceived being answered
-  };
-  Source source = Source::kProposal;
-  LogIndex first;
-  LogIndex last;
-  /// Epoch of the entries; kMessage: of the last (the message has the runs).
-  Epoch epoch;
-};
-/// Send `message` with the payloads of (previous.index, last], in several messages (SplitAppend)
-/// when they are too many bytes.
-struct SendAppend {
-  Member to;
-  AppendMessage message;
-};
-struct SendAck {
-  Member to;
-  AckMessage message;
-};
-/// Compare-and-swap the partition's key: only if its mod_revision is `expected`. Answer SwapResult.
-/// One is under way at a time.
-struct ProposeSwap {
-  Configuration configuration;
-  Revision expected;
-};
-/// Read the key, linearizably; answer ConfigurationSeen.
-struct ReadConfiguration {};
-/// Everything up to `index` is committed and durable here: apply it; answer Applied. On the primary
-/// its requests may be answered once applied.
-struct CommitAdvanced {
-  LogIndex index;
-};
-/// Answer PromisesRunOut once every promise that R7 names has run out.
-struct WaitPromises {
-  Epoch epoch;
-  Member previous_primary;
-};
-/// This replica is the primary, and its epoch-start entry is committed and applied: it may serve.
-struct ReignBegan {
-  Epoch epoch;
-};
-/// Stop serving; requests appended and not committed get "outcome unknown" (R12).
-struct ReignEnded {};
-/// `to` needs entries that the log no longer has: stream it a checkpoint (R9).
-struct NeedsCheckpoint {
-  Member to;
-};
-
-using Action = std::variant<PersistConfiguration, DropSuffix, AppendToLog, SendAppend, SendAck,
-                            ProposeSwap, ReadConfiguration, CommitAdvanced, WaitPromises,
-                            ReignBegan, ReignEnded, NeedsCheckpoint>;
-using Actions = std::vector<Action>;
-
-/// The rules of replication.md (R1 to R4, R6, R7, R9, R12) for one partition's replica: a pure
+/// The rules of replication.md (R1 to R4, R6 to R9, R11 to R14) for one partition's replica: a pure
 /// state machine without I/O, clock or thread, so that the simulator runs the very code that ships.
 ///
 /// One owner: the partition's strand feeds it events and carries out the actions in order. Leases
-/// (R5), transfer (R8) and Resign (R11) have their place in the driver: they come in as Promote and
-/// PromisesRunOut, and go out as WaitPromises. From PacificA (Lin et al., MSR-TR-2008-25) and
-/// Vertical Paxos II (Lamport, Malkhi, Zhou 2009).
+/// (R5) and the promises of R7 are its node's (lease::NodeLeases, lease::PartitionLease): the group
+/// says when they are needed (HoldLease, LearnedPrimary, WaitPromises). From PacificA (Lin et al.,
+/// MSR-TR-2008-25) and Vertical Paxos II (Lamport, Malkhi, Zhou 2009).
 ///
 /// With replication 1 the life is: Start -> ProposeSwap(epoch + 1) -> SwapResult -> Persist... ->
 /// AppendToLog(kEpochStart) -> LogDurable -> CommitAdvanced -> Applied -> ReignBegan; then Propose
@@ -224,7 +31,7 @@ class Group {
   enum class Role : uint8_t {
     kIdle,       ///< not started, stopped, or named by no configuration
     kBackup,     ///< in sync or learner
-    kCandidate,  ///< has asked for a reign
+    kCandidate,  ///< has asked for a reign, or makes the replicas of a new partition
     kPrimary,    ///< has won its epoch; perhaps not serving yet
   };
 
@@ -234,8 +41,10 @@ class Group {
   void Step(const Event& event, Actions* actions);
 
   Role role() const { return role_; }
-  /// Primary, reign begun, no doubt about its configuration: Propose is allowed.
-  bool serving() const { return role_ == Role::kPrimary && serving_ && !suspended_; }
+  /// Primary, reign begun, no doubt about its configuration, no transfer: Propose is allowed.
+  bool serving() const {
+    return role_ == Role::kPrimary && serving_ && !suspended_ && !transfer_.has_value();
+  }
   /// The newest configuration known.
   const Configuration& configuration() const { return *config_; }
   Revision revision() const { return revision_; }
@@ -244,15 +53,25 @@ class Group {
   LogIndex last_index() const { return log_.last(); }
   LogIndex durable_index() const { return durable_; }
   LogIndex commit_index() const { return commit_; }
+  LogIndex applied_index() const { return applied_; }
   /// Whether Tick would ever do anything: something is unacknowledged or to be asked again.
   bool NeedsTick() const;
   /// Epoch of an entry in [base, last]; 0 otherwise.
   Epoch EpochAt(LogIndex index) const { return log_.EpochAt(index); }
+  /// The first entry that a connected member may still ask for: cutting the log behind it costs
+  /// that member a checkpoint. last + 1 on a backup.
+  LogIndex FirstNeeded() const;
+  /// On the primary: has this learner caught up, so that it could be swapped in?
+  bool Ready(const Member& learner) const { return CaughtUp(learner) && !Suspect(learner); }
+  /// On the primary: entries that the slowest in-sync member has yet to acknowledge; 0 otherwise.
+  uint64_t Lag() const;
 
   /// R4: an Append unacknowledged for this long removes the member.
   static constexpr Time kAckTimeout{1000};
   /// An unacknowledged Append is sent again, an unanswered question asked again, after this.
   static constexpr Time kRetryInterval{200};
+  /// R11: a primary that can neither commit nor change that for this long resigns.
+  static constexpr Time kResignAfter{1500};
 
  private:
   /// What the primary knows of another member.
@@ -265,11 +84,21 @@ class Group {
     Time sent_at{0};          ///< the latest Append
     bool lost = false;        ///< PeerLost, and no acknowledgement since
     bool checkpoint = false;  ///< NeedsCheckpoint was asked for
+    bool rebuild = false;     ///< only a checkpoint helps it
+    uint64_t boot = 0;        ///< process that last acknowledged in this reign
+    LogIndex applied;         ///< reported in this reign
+    PartitionId holds;        ///< reported in this reign
   };
   struct PendingAppend {
     LogPosition last;
     /// What becomes durable with it: less than last.index once a suffix was dropped.
     LogIndex effective;
+  };
+  /// What a swap asks for.
+  struct Proposal {
+    Configuration configuration;
+    std::optional<ChildPartition> child;
+    std::optional<RightPartition> right;
   };
 
   void On(const Start& event, Actions* actions);
@@ -278,10 +107,15 @@ class Group {
   void On(const ConfigurationDurable& event, Actions* actions);
   void On(const Applied& event, Actions* actions);
   void On(const BaseAdvanced& event, Actions* actions);
+  void On(const Holds& event, Actions* actions);
+  void On(const Rebuild& event, Actions* actions);
   void On(const AppendReceived& event, Actions* actions);
   void On(const AckReceived& event, Actions* actions);
+  void On(const ResignReceived& event, Actions* actions);
+  void On(const ReplicaCreated& event, Actions* actions);
   void On(const SwapResult& event, Actions* actions);
   void On(const ConfigurationSeen& event, Actions* actions);
+  void On(const KeyDeleted& event, Actions* actions);
   void On(const PeerConnected& event, Actions* actions);
   void On(const PeerLost& event, Actions* actions);
   void On(const Promote& event, Actions* actions);
@@ -290,18 +124,37 @@ class Group {
   void On(const CheckpointSent& event, Actions* actions);
   void On(const Tick& event, Actions* actions);
   void On(const Stop& event, Actions* actions);
+  void On(const Transfer& event, Actions* actions);
+  void On(const CancelTransfer& event, Actions* actions);
+  void On(const Replace& event, Actions* actions);
+  void On(const SetReplication& event, Actions* actions);
+  void On(const Resign& event, Actions* actions);
+  void On(const FinishSplit& event, Actions* actions);
+  void On(const Freeze& event, Actions* actions);
+  void On(const Thaw& event, Actions* actions);
+  void On(const FinishMerge& event, Actions* actions);
+  void On(const CancelShape& event, Actions* actions);
 
-  bool Mine(const Configuration& configuration) const;
+  // Configurations and swaps (reign.cc).
+  bool Continues(const Configuration& configuration) const;
+  bool Begins(const Configuration& configuration) const;
   void Learn(std::shared_ptr<const Configuration> configuration, Revision revision,
              Actions* actions);
   void Follow(Actions* actions);
   void AskToRead(Actions* actions);
-  void Ask(Configuration configuration, Actions* actions);
+  void Ask(Proposal proposal, Actions* actions);
   void AskForReign(Actions* actions);
   void AskAgain(Actions* actions);
+  bool Create(Actions* actions);
   void EndReign(Actions* actions);
-  void BeginReign(const Configuration& previous, Actions* actions);
+  void BeginReign(Actions* actions);
   void ActivateEpoch(Actions* actions);
+  void MaybeServe(Actions* actions);
+  void Publish(Actions* actions);
+  void GiveUp(Epoch epoch, Actions* actions);
+  void SendResigns(Actions* actions);
+
+  // Entries, as primary (primary.cc).
   void AppendOwn(AppendToLog::Source source, uint64_t count, Actions* actions);
   void RefreshProgress(bool new_epoch);
   void Send(const Member& to, Progress& progress, Actions* actions);
@@ -309,13 +162,23 @@ class Group {
   void SendToAll(Actions* actions);
   std::vector<Member> EffectiveSet() const;
   void AdvanceCommit(Actions* actions);
-  void AdvanceBackupCommit(Actions* actions);
   void SetCommit(LogIndex index, Actions* actions);
-  void MaybeServe(Actions* actions);
-  Configuration Desired() const;
-  void MaybeReconfigure(Actions* actions);
+
+  // Who is in sync, and which keys it has (reconfigure.cc).
   bool Suspect(const Member& member) const;
   bool CaughtUp(const Member& member) const;
+  Proposal Desired() const;
+  Configuration DesiredMembers() const;
+  bool DesiredShape(Proposal* wanted) const;
+  void MaybeReconfigure(Actions* actions);
+  void MaybeTransfer(Actions* actions);
+  void MaybeGrant(Actions* actions);
+  bool Stuck() const;
+  bool HeldBy(const Member& member, PartitionId partition) const;
+  LogIndex ReportIndex() const;
+
+  // As backup (group.cc).
+  void AdvanceBackupCommit(Actions* actions);
   bool Verify(const AppendMessage& message, Actions* actions);
   void Acknowledge(Actions* actions);
 
@@ -325,11 +188,13 @@ class Group {
   Time now_{0};
   /// No Tick was needed since the last one: now_ may be long past.
   bool clock_stale_ = true;
+  bool gone_ = false;  ///< the key was deleted
 
   EpochRuns log_;
   LogIndex durable_;
   LogIndex commit_;
   LogIndex applied_;
+  PartitionId holds_;
   std::vector<PendingAppend> pending_;
 
   std::shared_ptr<const Configuration> config_;
@@ -337,12 +202,18 @@ class Group {
   Epoch durable_config_epoch_;
 
   // Proposals that might be in force: all were asked on revision_ (R3).
-  std::vector<Configuration> outstanding_;
+  std::vector<Proposal> outstanding_;
   Epoch highest_asked_;
   bool swap_in_flight_ = false;
   Revision swap_revision_;  ///< that the swap in flight was asked on
   bool reading_ = false;    ///< asked ReadConfiguration, nothing seen since
   std::optional<Time> ask_again_at_;
+  /// Never acts in this epoch or below again, whatever the key says (R8, R11).
+  Epoch dead_epoch_;
+  std::set<Member> created_;          ///< in epoch 0: those that are durable on their nodes
+  std::optional<Time> create_until_;  ///< in epoch 0: how long to wait for all of them
+  std::optional<Time> resign_again_at_;
+  Time resigned_at_{0};
 
   // As primary.
   Epoch active_epoch_;  ///< of entries and messages: its configuration is durable here
@@ -354,16 +225,28 @@ class Group {
   bool suspended_ = false;  ///< a swap was refused: no commit until the key is read
   bool promises_out_ = true;
   std::map<Member, Progress> progress_;
+  std::optional<Member> transfer_;
+  std::optional<Replace> replace_;
+  uint32_t wanted_replication_ = 0;  ///< 0: as it is
+  std::optional<FinishSplit> split_;
+  std::optional<FinishMerge> merge_;
+  std::optional<Time> shape_since_;  ///< when split_ or merge_ began to wait
+  LogIndex freeze_;                  ///< 0: not frozen
+  Revision granted_;                 ///< the revision that Frozen named last
+  bool thawing_ = false;
+  std::optional<Time> stuck_since_;
+  // What Publish has told.
+  bool told_serving_ = false;
+  std::optional<HoldLease> held_;
+  bool publish_ = false;  ///< something that Publish tells may have changed
 
   // As backup: in config_->epoch.
   LogIndex verified_;        ///< highest entry that an Append verified
   LogIndex primary_commit_;  ///< highest that the primary sent
   LogIndex acked_;           ///< last acknowledged
   bool ack_due_ = false;     ///< an Append was verified and not yet answered
+  LogIndex report_applied_;  ///< acknowledge again once this is applied
+  bool rebuild_ = false;     ///< only a checkpoint helps
 };
-
-/// Cuts an Append in two before it is sent: `message` keeps the entries through `at`, which lies in
-/// [previous.index, last); the rest is returned.
-AppendMessage SplitAppend(AppendMessage* message, LogIndex at);
 
 }  // namespace onggi::group

@@ -3,62 +3,11 @@
 
 #include "common/check.h"
 #include "replication/group/group.h"
+#include "replication/group/mutation.h"
 
-// The primary's part of Group: reign, appends, commit, who is in sync.
+// The primary's entries: sending them, and what is committed.
 
 namespace onggi::group {
-
-void Group::BeginReign(const Configuration& previous, Actions* actions) {
-  role_ = Role::kPrimary;
-  reign_ = config_->epoch;
-  epoch_start_ = LogIndex();
-  active_epoch_ = Epoch();
-  serving_ = false;
-  progress_.clear();
-  // Nobody but this replica could have been promised anything.
-  const bool alone = previous.in_sync.size() == 1 && previous.in_sync.front() == self_;
-  promises_out_ = alone || previous.lease_released;
-  if (!promises_out_) actions->push_back(WaitPromises{reign_, previous.primary});
-}
-
-void Group::EndReign(Actions* actions) {
-  if (role_ != Role::kPrimary) return;
-  role_ = Role::kIdle;
-  serving_ = false;
-  epoch_start_ = LogIndex();
-  active_epoch_ = Epoch();
-  active_config_.reset();
-  progress_.clear();
-  actions->push_back(ReignEnded{});
-}
-
-void Group::On(const PromisesRunOut& event, Actions* actions) {
-  if (role_ != Role::kPrimary || event.epoch != reign_) return;
-  promises_out_ = true;
-  AdvanceCommit(actions);
-  MaybeServe(actions);
-}
-
-/// The newest configuration is durable here: entries and messages are of its epoch from now on.
-void Group::ActivateEpoch(Actions* actions) {
-  const bool new_epoch = active_epoch_ != config_->epoch;
-  active_epoch_ = config_->epoch;
-  active_config_ = config_;
-  active_revision_ = revision_;
-  RefreshProgress(new_epoch);
-  if (epoch_start_ == LogIndex()) {
-    // What a new reign cannot know to be committed, it commits again under this entry (R7).
-    AppendOwn(AppendToLog::Source::kEpochStart, 1, actions);
-    epoch_start_ = log_.last();
-  } else if (new_epoch) {
-    SendToAll(actions);  // every epoch opens with an Append, empty if need be (R1)
-  } else {
-    for (auto& [member, progress] : progress_)
-      if (progress.match == LogIndex() && !progress.waiting) Send(member, progress, actions);
-  }
-  AdvanceCommit(actions);
-  MaybeReconfigure(actions);
-}
 
 /// Brings progress_ in line with everyone who is sent Appends: in sync, perhaps in sync, learners.
 void Group::RefreshProgress(bool new_epoch) {
@@ -71,7 +20,7 @@ void Group::RefreshProgress(bool new_epoch) {
     if (member == self_) continue;
     const auto [it, inserted] = progress_.try_emplace(member);
     Progress& progress = it->second;
-    if (inserted) progress.next = LogIndex(log_.last().value + 1);
+    if (inserted) progress.from = progress.next = LogIndex(log_.last().value + 1);
     if (!inserted && !new_epoch) continue;
     progress.match = LogIndex();  // only this epoch's acknowledgements count (R2)
     progress.from = progress.next;
@@ -102,8 +51,13 @@ void Group::SendToAll(Actions* actions) {
 void Group::Send(const Member& to, Progress& progress, Actions* actions) {
   if (progress.checkpoint || progress.lost) return;
   const LogIndex previous(progress.next.value - 1);
-  if (previous < log_.base().index) {
+  if (previous < log_.base().index || progress.rebuild) {
+    if (config_->InSync(to)) {  // as a learner, once it is out of the set (R4)
+      progress.rebuild = true;
+      return;
+    }
     progress.checkpoint = true;
+    progress.waiting = false;
     actions->push_back(NeedsCheckpoint{to});
     return;
   }
@@ -116,6 +70,7 @@ void Group::Send(const Member& to, Progress& progress, Actions* actions) {
   message.last = log_.last();
   message.runs = log_.Between(previous, log_.last());
   message.commit = commit_;
+  message.report_applied = ReportIndex();
   progress.next = LogIndex(log_.last().value + 1);
   progress.sent_at = now_;
   if (!progress.waiting) progress.waiting_since = now_;
@@ -131,7 +86,7 @@ void Group::SendAgain(const Member& to, Progress& progress, Actions* actions) {
 void Group::On(const AckReceived& event, Actions* actions) {
   const AckMessage& ack = event.message;
   if (ack.kind == AckMessage::Kind::kRefused) {
-    if (ack.epoch > config_->epoch && ack.configuration != nullptr)
+    if (config_ != nullptr && ack.configuration != nullptr && ack.revision > revision_)
       Learn(ack.configuration, ack.revision, actions);
     return;
   }
@@ -140,9 +95,20 @@ void Group::On(const AckReceived& event, Actions* actions) {
   if (it == progress_.end()) return;
   Progress& progress = it->second;
   progress.lost = false;
+  if (ack.kind == AckMessage::Kind::kRebuild) {
+    if (progress.checkpoint) return;
+    progress.rebuild = true;
+    Send(ack.from, progress, actions);
+    MaybeReconfigure(actions);
+    return;
+  }
   progress.checkpoint = false;
+  progress.rebuild = false;
   if (ack.kind == AckMessage::Kind::kMissing) {
-    const LogIndex next = std::clamp(ack.index, LogIndex(progress.match.value + 1), progress.next);
+    LogIndex next = std::clamp(ack.index, LogIndex(progress.match.value + 1), progress.next);
+    // It may only be feeling its way back: before a checkpoint, look whether it has the base.
+    const LogIndex first(log_.base().index.value + 1);
+    if (next < first && progress.from > first) next = first;
     // A message from before a resend, or one that overtook another: what is under way will do.
     if (next >= progress.next) return;
     progress.from = next;
@@ -150,6 +116,16 @@ void Group::On(const AckReceived& event, Actions* actions) {
     return;
   }
   CHECK(ack.index <= log_.last());
+  if (ack.boot != progress.boot) {
+    progress.boot = ack.boot;
+    progress.applied = LogIndex();
+    progress.holds = PartitionId();
+    publish_ = true;
+  }
+  if (ack.applied >= progress.applied) {
+    progress.applied = ack.applied;
+    progress.holds = ack.holds;
+  }
   if (ack.index > progress.match) {
     progress.match = ack.index;
     progress.waiting_since = now_;
@@ -159,13 +135,14 @@ void Group::On(const AckReceived& event, Actions* actions) {
   if (progress.from == progress.next) progress.waiting = false;
   AdvanceCommit(actions);
   MaybeReconfigure(actions);
+  MaybeGrant(actions);
 }
 
 /// Members of every configuration that might be in force (R2).
 std::vector<Member> Group::EffectiveSet() const {
   std::vector<Member> members = config_->in_sync;
-  for (const Configuration& asked : outstanding_) {
-    for (const Member& member : asked.in_sync) {
+  for (const Proposal& asked : outstanding_) {
+    for (const Member& member : asked.configuration.in_sync) {
       if (std::find(members.begin(), members.end(), member) == members.end())
         members.push_back(member);
     }
@@ -179,7 +156,9 @@ void Group::AdvanceCommit(Actions* actions) {
   if (config_->in_sync.size() < config_->min_in_sync) return;
   LogIndex commit = durable_;
   if (config_->in_sync.size() > 1 || !outstanding_.empty()) {
-    for (const Member& member : EffectiveSet()) {
+    std::vector<Member> members = EffectiveSet();
+    if (Mutated(Mutation::kCommitWithoutOne)) members.pop_back();
+    for (const Member& member : members) {
       if (member == self_) continue;
       const auto it = progress_.find(member);
       commit = std::min(commit, it == progress_.end() ? LogIndex() : it->second.match);
@@ -189,68 +168,7 @@ void Group::AdvanceCommit(Actions* actions) {
   SetCommit(commit, actions);
   // Nothing more is coming that would tell the others.
   if (commit_ == log_.last()) SendToAll(actions);
-}
-
-void Group::MaybeServe(Actions* actions) {
-  if (role_ != Role::kPrimary || serving_ || !promises_out_) return;
-  if (epoch_start_ == LogIndex() || applied_ < epoch_start_) return;
-  serving_ = true;
-  actions->push_back(ReignBegan{active_epoch_});
-}
-
-// Who is in sync (R4). ----------------------------------------------------------------------------
-
-bool Group::Suspect(const Member& member) const {
-  const auto it = progress_.find(member);
-  if (it == progress_.end()) return true;
-  const Progress& progress = it->second;
-  return progress.lost || (progress.waiting && now_ - progress.waiting_since >= kAckTimeout);
-}
-
-/// R3: matched through the commit index and through this reign's first entry.
-bool Group::CaughtUp(const Member& member) const {
-  const auto it = progress_.find(member);
-  return it != progress_.end() && epoch_start_ != LogIndex() &&
-         it->second.match >= std::max(commit_, epoch_start_);
-}
-
-/// The configuration to ask for: without those that do not answer, with learners that have caught
-/// up, never fewer in sync than the minimum.
-Configuration Group::Desired() const {
-  Configuration wanted = *config_;
-  const auto ready = [&]() -> std::optional<Member> {
-    for (const Member& learner : wanted.learners)
-      if (CaughtUp(learner) && !Suspect(learner)) return learner;
-    return std::nullopt;
-  };
-  const auto admit = [&](const Member& learner) {
-    std::erase(wanted.learners, learner);
-    wanted.in_sync.push_back(learner);
-  };
-  for (const Member& member : config_->in_sync) {
-    if (member == self_ || !Suspect(member)) continue;
-    if (wanted.in_sync.size() <= wanted.min_in_sync) {
-      const std::optional<Member> learner = ready();
-      if (!learner) continue;
-      admit(*learner);
-    }
-    std::erase(wanted.in_sync, member);
-    wanted.learners.push_back(member);
-  }
-  while (wanted.in_sync.size() < wanted.replication) {
-    const std::optional<Member> learner = ready();
-    if (!learner) break;
-    admit(*learner);
-  }
-  return wanted;
-}
-
-void Group::MaybeReconfigure(Actions* actions) {
-  if (role_ != Role::kPrimary || suspended_ || swap_in_flight_ || !outstanding_.empty()) return;
-  if (epoch_start_ == LogIndex() || active_epoch_ != config_->epoch) return;
-  if (config_->in_sync.size() == 1 && config_->learners.empty()) return;
-  Configuration wanted = Desired();
-  if (wanted.in_sync != config_->in_sync) Ask(std::move(wanted), actions);
+  if (transfer_) MaybeTransfer(actions);
 }
 
 void Group::On(const PeerConnected& event, Actions* actions) {
@@ -273,6 +191,7 @@ void Group::On(const CheckpointSent& event, Actions* actions) {
   if (it == progress_.end()) return;
   Progress& progress = it->second;
   progress.checkpoint = false;
+  progress.rebuild = false;
   progress.lost = false;
   progress.from = LogIndex(std::max(progress.match, event.position.index).value + 1);
   SendAgain(event.member, progress, actions);
@@ -281,7 +200,11 @@ void Group::On(const CheckpointSent& event, Actions* actions) {
 // Time. -------------------------------------------------------------------------------------------
 
 bool Group::NeedsTick() const {
-  if (ask_again_at_) return true;
+  if (gone_) return false;
+  if (ask_again_at_ || create_until_ || resign_again_at_ || shape_since_ || stuck_since_)
+    return true;
+  if (swap_in_flight_ || !outstanding_.empty() || transfer_ || thawing_) return true;
+  if (ReportIndex() != LogIndex() && granted_ != revision_) return true;
   return std::any_of(progress_.begin(), progress_.end(), [](const auto& entry) {
     const Progress& progress = entry.second;
     return progress.waiting && !progress.lost && !progress.checkpoint;
@@ -289,20 +212,52 @@ bool Group::NeedsTick() const {
 }
 
 void Group::On(const Tick& event, Actions* actions) {
-  if (clock_stale_) {
+  if (clock_stale_ && event.now > now_) {
     // Whatever has begun since the last Tick was stamped with a time long past.
+    const Time late = event.now - now_;
     for (auto& [member, progress] : progress_)
       progress.waiting_since = progress.sent_at = event.now;
-    if (ask_again_at_) ask_again_at_ = event.now + kRetryInterval;
+    for (std::optional<Time>* at :
+         {&ask_again_at_, &create_until_, &resign_again_at_, &shape_since_, &stuck_since_}) {
+      if (*at) **at += late;
+    }
+    resigned_at_ += late;
   }
   now_ = std::max(now_, event.now);
   if (ask_again_at_ && *ask_again_at_ <= now_) AskAgain(actions);
+  if (resign_again_at_ && *resign_again_at_ <= now_) SendResigns(actions);
+  const bool probe = ReportIndex() != LogIndex();
   for (auto& [member, progress] : progress_) {
-    if (progress.waiting && now_ - progress.sent_at >= kRetryInterval)
+    if ((progress.waiting || probe) && now_ - progress.sent_at >= kRetryInterval)
       SendAgain(member, progress, actions);
   }
   MaybeReconfigure(actions);
+  // R11. A swap that cannot be had only matters when something waits for it.
+  if (Stuck()) {
+    if (!stuck_since_) stuck_since_ = now_;
+    if (now_ - *stuck_since_ >= kResignAfter) On(Resign{}, actions);
+  } else {
+    stuck_since_.reset();
+  }
   clock_stale_ = !NeedsTick();
+}
+
+LogIndex Group::FirstNeeded() const {
+  LogIndex first(log_.last().value + 1);
+  for (const auto& [member, progress] : progress_) {
+    if (!progress.lost && !progress.checkpoint) first = std::min(first, progress.from);
+  }
+  return first;
+}
+
+uint64_t Group::Lag() const {
+  uint64_t lag = 0;
+  if (role_ != Role::kPrimary || active_epoch_ == Epoch()) return 0;
+  for (const Member& member : config_->in_sync) {
+    const auto it = progress_.find(member);
+    if (it != progress_.end()) lag = std::max(lag, log_.last().value - it->second.match.value);
+  }
+  return lag;
 }
 
 }  // namespace onggi::group

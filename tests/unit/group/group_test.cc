@@ -14,10 +14,13 @@ constexpr Member kA{NodeId(1), ReplicaId(11)};
 constexpr Member kB{NodeId(2), ReplicaId(12)};
 constexpr Member kC{NodeId(3), ReplicaId(13)};
 
+/// Some process that led before.
+constexpr uint64_t kAnotherBoot = 5;
+
 LogPosition At(uint64_t epoch, uint64_t index) { return {Epoch(epoch), LogIndex(index)}; }
 
 Configuration Config(uint64_t epoch, Member primary, std::vector<Member> in_sync,
-                     std::vector<Member> learners = {}, uint64_t boot = 0) {
+                     std::vector<Member> learners = {}, uint64_t boot = kAnotherBoot) {
   Configuration config;
   config.epoch = Epoch(epoch);
   config.primary = primary;
@@ -123,12 +126,16 @@ class Driver {
 
 TEST(GroupOfOne, WinsANewEpochAndServesOnceItsFirstEntryIsApplied) {
   Driver d;
-  d.StartAs(kA, Config(4, kA, {kA}, {}, Driver::kBoot - 1), 10, {At(2, 1)}, 5);
+  Configuration before = Config(4, kA, {kA}, {}, Driver::kBoot - 1);
+  before.lease_released = true;
+  d.StartAs(kA, before, 10, {At(2, 1)}, 5);
   EXPECT_EQ(d.group.role(), Group::Role::kCandidate);
   const ProposeSwap* swap = d.Find<ProposeSwap>();
   ASSERT_NE(swap, nullptr);
   EXPECT_EQ(swap->expected, Revision(10));
-  EXPECT_EQ(swap->configuration, Config(5, kA, {kA}, {}, Driver::kBoot));
+  Configuration after = Config(5, kA, {kA}, {}, Driver::kBoot);
+  after.lease_released = true;
+  EXPECT_EQ(swap->configuration, after);
   SwapResult won;
   won.outcome = SwapResult::Outcome::kSucceeded;
   won.revision = Revision(11);
@@ -157,7 +164,7 @@ TEST(GroupOfOne, WinsANewEpochAndServesOnceItsFirstEntryIsApplied) {
 
 TEST(GroupOfOne, CommitsWhatIsDurable) {
   Driver d;
-  d.StartAs(kA, Config(1, kA, {kA}), 1);
+  d.StartAs(kA, Config(1, kA, {kA}, {}, 0), 1);
   d.WinSwap(2);
   d.Durable(2, 1);
   d.Do(Applied{LogIndex(1)});
@@ -179,7 +186,7 @@ TEST(GroupOfOne, CommitsWhatIsDurable) {
 
 TEST(GroupOfOne, AnUnknownSwapAtTheStartIsAskedAgainWithAHigherEpoch) {
   Driver d;
-  d.StartAs(kA, Config(1, kA, {kA}), 1);
+  d.StartAs(kA, Config(1, kA, {kA}, {}, 0), 1);
   d.Swap(SwapResult::Outcome::kUnknown);
   EXPECT_TRUE(d.group.NeedsTick());
   d.Do(Tick{Time(1000)});
@@ -201,7 +208,7 @@ TEST(GroupOfOne, AnUnknownSwapAtTheStartIsAskedAgainWithAHigherEpoch) {
 // R7: an earlier life's swap, delayed, must not pass for this life's.
 TEST(GroupOfOne, ARestartedReplicaTakesUpNoReignOfItsEarlierLife) {
   Driver d;
-  d.StartAs(kA, Config(1, kA, {kA}), 1);
+  d.StartAs(kA, Config(1, kA, {kA}, {}, 0), 1);
   d.Swap(SwapResult::Outcome::kRefused);
   ConfigurationSeen seen;
   seen.configuration = Config(2, kA, {kA}, {}, Driver::kBoot - 1);
@@ -266,7 +273,10 @@ TEST(GroupPrimary, TakesOverOnlyAfterPromisesAndItsFirstEntryEverywhere) {
   won.revision = Revision(11);
   d.Do(won);
   ASSERT_NE(d.Find<WaitPromises>(), nullptr);
-  EXPECT_EQ(d.Find<WaitPromises>()->previous_primary, kA);
+  ASSERT_NE(d.Find<LearnedPrimary>(), nullptr);
+  EXPECT_EQ(d.Find<LearnedPrimary>()->previous, kA);
+  EXPECT_EQ(d.Find<LearnedPrimary>()->previous_epoch, Epoch(4));
+  EXPECT_FALSE(d.Find<LearnedPrimary>()->skipped);
   d.Do(ConfigurationDurable{Epoch(5)});
   EXPECT_EQ(d.Find<AppendToLog>()->first, LogIndex(7));
   EXPECT_EQ(d.SentTo(kC)->previous, At(4, 6));

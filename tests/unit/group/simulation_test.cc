@@ -258,7 +258,9 @@ class Simulation {
     promises_.push_back({i, replicas_[i].boot, action.epoch});
   }
   void Perform(size_t, const ReignBegan&, const Event&, const Items*) { ++reigns_; }
-  void Perform(size_t, const ReignEnded&, const Event&, const Items*) {}
+  /// Leases, resignations and what is asked of a primary are not simulated here.
+  template <class Other>
+  void Perform(size_t, const Other&, const Event&, const Items*) {}
   void Perform(size_t, const NeedsCheckpoint&, const Event&, const Items*) {
     Fail("no log here is ever truncated");
   }

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "common/ids.h"
+#include "replication/group/configuration.h"
+
+/// What the replicas of a partition say to each other. A transport carries every field as it is,
+/// and the partition besides; links may lose, repeat and reorder.
+namespace onggi::group {
+
+/// Append of R1. The payloads of (previous.index, last] travel beside it: the group never sees
+/// them.
+struct AppendMessage {
+  Member from;
+  Epoch epoch;
+  /// The configuration of `epoch` and the key's mod_revision, the receiver's authority.
+  std::shared_ptr<const Configuration> configuration;
+  Revision revision;
+  LogPosition previous;
+  LogIndex last;  ///< previous.index: no entries
+  /// Epochs of the entries: the first index of each run, ascending. Empty without entries.
+  std::vector<LogPosition> runs;
+  LogIndex commit;
+  /// Not 0: acknowledge again once everything up to here is applied.
+  LogIndex report_applied;
+};
+
+/// Answer to an Append.
+struct AckMessage {
+  enum class Kind : uint8_t {
+    kMatch,    ///< `index`: the last entry that an Append of `epoch` verified, durable
+    kMissing,  ///< the previous entry is not there: go on from `index` (at most)
+    kRefused,  ///< the receiver knows the higher `epoch`: `configuration`
+    kRebuild,  ///< the receiver can only go on from a checkpoint
+  };
+  Kind kind = Kind::kMatch;
+  Member from;
+  /// Process that acknowledges. A lease of its node counts for the partition only if it comes from
+  /// the same one: another process may have forgotten what this one knew.
+  uint64_t boot = 0;
+  Epoch epoch;
+  LogIndex index;
+  LogIndex applied;                                    ///< kMatch: applied here
+  PartitionId holds;                                   ///< kMatch: what the latest Holds said
+  std::shared_ptr<const Configuration> configuration;  ///< kRefused only
+  Revision revision;                                   ///< kRefused only
+};
+
+/// R11: `from` never acts in `epoch` or below again.
+struct ResignMessage {
+  Member from;
+  Epoch epoch;
+};
+
+/// Of a partition that nobody has led: makes the replica `to`, empty, durable, before it is counted
+/// on. For the node, which answers CreatedMessage once its disk has it (or had it). To be delivered
+/// only over a connection to the process `boot` of the node: one that lost its disk since must not
+/// make an empty replica in place of a full one.
+struct CreateMessage {
+  Member from;
+  Member to;
+  std::shared_ptr<const Configuration> configuration;  ///< epoch 0
+  Revision revision;
+};
+struct CreatedMessage {
+  Member from;  ///< the new replica
+};
+
+/// Cuts an Append in two before it is sent: `message` keeps the entries through `at`, which lies in
+/// [previous.index, last); the rest is returned.
+AppendMessage SplitAppend(AppendMessage* message, LogIndex at);
+
+}  // namespace onggi::group
