@@ -26,6 +26,25 @@ Select SelectOf(std::string_view text) {
   return text == "SPECIFIC_ATTRIBUTES" ? Select::kSpecific : Select::kDefault;
 }
 
+class PageOperation final : public Operation {
+ public:
+  PageOperation(partition::Directory* directory, PreparePage prepare)
+      : directory_(directory), prepare_(prepare) {}
+
+  boost::asio::awaitable<Outcome> Run(CallContext& context, Input input,
+                                      std::string* body) override {
+    PageParameters parameters;
+    PageRequest request;
+    Outcome outcome = prepare_(context, input, &parameters, &request);
+    if (!outcome.ok()) co_return outcome;
+    co_return co_await ReadPage(directory_, request, body);
+  }
+
+ private:
+  partition::Directory* const directory_;
+  const PreparePage prepare_;
+};
+
 bool IsProjected(const partition::LocalIndex& index, std::string_view name) {
   return index.projection == partition::ProjectionType::kAll ||
          std::binary_search(index.projected.begin(), index.projected.end(), name);
@@ -138,6 +157,10 @@ Outcome CheckPagePaths(const PageRequest& request) {
   }
   if (request.filter == nullptr) return {};
   return CheckKeyPaths(schema, request.filter->attributes());
+}
+
+std::unique_ptr<Operation> MakePageOperation(partition::Directory* directory, PreparePage prepare) {
+  return std::make_unique<PageOperation>(directory, prepare);
 }
 
 }  // namespace onggi::dynamodb

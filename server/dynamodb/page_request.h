@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -32,6 +33,13 @@ Outcome ResolvePage(const CallContext& context, Input input, const PageParameter
 /// Scan word a wrong number of attributes in their own ways (`count_message`).
 Outcome CheckStartKey(const PageRequest& request, const std::string& start_key,
                       std::string_view count_message);
+
+/// Makes `request`, which points into `parameters`, of a validated input.
+using PreparePage = Outcome (*)(const CallContext& context, Input input,
+                                PageParameters* parameters, PageRequest* request);
+
+/// The operation that answers with the page (ReadPage) that `prepare` asks for.
+std::unique_ptr<Operation> MakePageOperation(partition::Directory* directory, PreparePage prepare);
 
 /// Paths of projection and filter may not look into key attributes.
 Outcome CheckPagePaths(const PageRequest& request);

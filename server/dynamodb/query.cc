@@ -152,28 +152,10 @@ Outcome Prepare(const CallContext& context, Input input, PageParameters* paramet
   return {};
 }
 
-class Query final : public Operation {
- public:
-  explicit Query(partition::Directory* directory) : directory_(directory) {}
-
-  boost::asio::awaitable<Outcome> Run(CallContext& context, Input input,
-                                      std::string* body) override {
-    PageParameters parameters;
-    PageRequest request;
-    if (Outcome outcome = Prepare(context, input, &parameters, &request); !outcome.ok()) {
-      co_return outcome;
-    }
-    co_return co_await ReadPage(directory_, request, body);
-  }
-
- private:
-  partition::Directory* const directory_;
-};
-
 }  // namespace
 
 std::unique_ptr<Operation> MakeQuery(partition::Directory* directory) {
-  return std::make_unique<Query>(directory);
+  return MakePageOperation(directory, Prepare);
 }
 
 }  // namespace onggi::dynamodb
