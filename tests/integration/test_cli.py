@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from conftest import unique
+from support.needs import missing
 
 AWS = os.environ.get("ONGGI_AWS_CLI") or shutil.which("aws", path="/usr/bin") or shutil.which("aws")
 
@@ -15,7 +16,7 @@ AWS = os.environ.get("ONGGI_AWS_CLI") or shutil.which("aws", path="/usr/bin") or
 @pytest.fixture
 def aws(endpoint, tmp_path):
     if not AWS:
-        pytest.skip("no AWS CLI")
+        missing("the AWS CLI")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     environment.update(AWS_ACCESS_KEY_ID="dev", AWS_SECRET_ACCESS_KEY="dev", AWS_DEFAULT_REGION="us-east-1",
                        AWS_CONFIG_FILE=str(tmp_path / "none"), AWS_PAGER="",

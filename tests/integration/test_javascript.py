@@ -5,14 +5,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from support.needs import missing
 
 HERE = Path(__file__).resolve().parent / "js"
 
 
 def test_javascript_sdk_v3(endpoint):
     if not shutil.which("node") or not shutil.which("npm"):
-        pytest.skip("no node or npm")
+        missing("node and npm")
     installed = subprocess.run(["sh", str(HERE / "install.sh")], capture_output=True, text=True, timeout=300)
     assert installed.returncode == 0, installed.stderr[-2000:]
     folder = installed.stdout.strip().splitlines()[-1]

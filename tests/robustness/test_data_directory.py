@@ -11,6 +11,7 @@ import pytest
 
 from conftest import wait_active
 from support.api import Api, N, S
+from support.needs import missing
 from support.server import Server, StartFailure
 
 
@@ -425,7 +426,7 @@ def test_a_read_only_directory(tmp_path):
     mount.mkdir()
     if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(mount)],
                                       capture_output=True).returncode:
-        pytest.skip("needs root and mount")
+        missing("root and mount")
     try:
         server = Server(mount / "data")
         try:

@@ -9,6 +9,7 @@ import pytest
 
 from conftest import wait_active
 from support.api import Api, N, S
+from support.needs import missing
 from support.server import Server
 
 SIZE_MB = 400
@@ -16,9 +17,9 @@ SIZE_MB = 400
 
 @pytest.fixture(params=["tmpfs", "ext4"])
 def disk(request, tmp_path):
-    """A file system of its own with SIZE_MB; skipped where mounting is not allowed."""
+    """A file system of its own with SIZE_MB."""
     if os.geteuid():
-        pytest.skip("needs root")
+        missing("root")
     mount = tmp_path / "disk"
     mount.mkdir()
     if request.param == "tmpfs":
@@ -28,10 +29,10 @@ def disk(request, tmp_path):
         with open(image, "wb") as handle:
             handle.truncate(SIZE_MB * 1024 * 1024)
         if subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], capture_output=True).returncode:
-            pytest.skip("no mkfs.ext4")
+            missing("mkfs.ext4")
         command = ["mount", "-o", "loop", str(image), str(mount)]
     if subprocess.run(command, capture_output=True).returncode:
-        pytest.skip(f"cannot mount {request.param} here")
+        missing(f"leave to mount {request.param}")
     yield mount
     for _ in range(50):
         if subprocess.run(["umount", str(mount)], capture_output=True).returncode == 0:

@@ -35,7 +35,10 @@ TEST(ApiModel, HoldsConstraints) {
 TEST(ApiModel, IsWhatItsGeneratorWrites) {
   const char* model =
       "/usr/lib/python3/dist-packages/botocore/data/dynamodb/2012-08-10/service-2.json";
-  if (!std::filesystem::exists(model)) GTEST_SKIP() << "python3-botocore is not installed";
+  if (!std::filesystem::exists(model)) {
+    ASSERT_EQ(std::getenv("CI"), nullptr) << "python3-botocore is not installed";
+    GTEST_SKIP() << "python3-botocore is not installed";
+  }
   const auto root =
       std::filesystem::path(__FILE__).parent_path().parent_path().parent_path().parent_path();
   const std::string command =
