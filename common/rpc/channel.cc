@@ -9,6 +9,12 @@ Result<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& endpoint,
                                                    const TlsOptions& tls,
                                                    const ChannelOptions& options) {
   ASSIGN_OR_RETURN(auto credentials, MakeChannelCredentials(tls));
+  return MakeChannel(endpoint, credentials, options);
+}
+
+std::shared_ptr<grpc::Channel> MakeChannel(
+    const std::string& endpoint, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+    const ChannelOptions& options) {
   grpc::ChannelArguments arguments;
   const auto milliseconds = [](std::chrono::milliseconds value) {
     return static_cast<int>(value.count());
@@ -25,7 +31,8 @@ Result<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& endpoint,
   arguments.SetMaxSendMessageSize(static_cast<int>(options.max_send_bytes));
   if (options.own_connection) arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   if (!options.balancing.empty()) arguments.SetLoadBalancingPolicyName(options.balancing);
-  if (!options.server_name.empty() && !tls.disabled()) {
+  if (!options.server_name.empty()) {
+    // Ignored by plain text.
     arguments.SetSslTargetNameOverride(options.server_name);
   }
   return grpc::CreateCustomChannel(endpoint, credentials, arguments);

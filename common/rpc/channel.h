@@ -39,6 +39,11 @@ Result<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& endpoint,
                                                    const TlsOptions& tls,
                                                    const ChannelOptions& options = {});
 
+/// The same with credentials made before: channels that come and go share one watch of the files.
+std::shared_ptr<grpc::Channel> MakeChannel(
+    const std::string& endpoint, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+    const ChannelOptions& options = {});
+
 /// The host of "host:port" or "[v6]:port".
 std::string EndpointHost(std::string_view endpoint);
 

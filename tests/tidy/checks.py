@@ -33,10 +33,10 @@ ALLOWED = {
     "replication/lease": _GROUND | {"common/proto", "replication/group"},
     "replication/metadata": _METADATA,
     "replication/transport": _TRANSPORT,
-    "replication/checkpoint": _RPC,
+    "replication/checkpoint": _TRANSPORT | {"replication/transport"},
     "server/partition": _PARTITION,
     "server/dynamodb": _DYNAMODB,
-    "coordinator": _METADATA,
+    "coordinator": _METADATA | {"common/rpc"},
     "client": _MODEL,
     "server": _DYNAMODB | {"server/dynamodb", "coordinator"},
 }

@@ -1,0 +1,141 @@
+#include "common/log.h"
+#include "common/rpc/channel.h"
+#include "common/runtime.h"
+#include "replication/transport/grpc_transport_impl.h"
+
+namespace onggi::transport {
+
+void GrpcTransport::Impl::Run() {
+  SetThreadName("transport");
+  SteadyClock::time_point next_heartbeat = SteadyClock::now();
+  while (!stopping_) {
+    const SteadyClock::time_point now = SteadyClock::now();
+    const bool heartbeat_due = now >= next_heartbeat;
+    if (heartbeat_due) {
+      // From now, not from when it was due: after a pause there is no burst.
+      next_heartbeat = now + lease::kHeartbeatInterval;
+      healthy_ = Healthy();
+      options_.leases->Stall(!healthy_);
+    }
+    for (PeerLink* link : Links()) Attend(link, heartbeat_due, healthy_);
+    ClosePending();
+    const SteadyClock::time_point next = std::min(next_heartbeat, NextAttention());
+    std::unique_lock lock(mutex_);
+    changed_.wait_until(lock, next, [this] { return wake_ || stopping_; });
+    wake_ = false;
+  }
+}
+
+bool GrpcTransport::Impl::Healthy() {
+  const bool healthy = !options_.healthy || options_.healthy();
+  if (healthy != healthy_) {
+    if (healthy) {
+      log::Info("heartbeats go on: the disk answers again");
+    } else {
+      log::Error("heartbeats stop: the disk does not answer");
+    }
+  }
+  return healthy;
+}
+
+void GrpcTransport::Impl::Attend(PeerLink* link, bool heartbeat_due, bool healthy) {
+  std::shared_ptr<Stream> stream;
+  std::shared_ptr<Stream> late;
+  std::string silent;
+  bool dial = false;
+  {
+    std::scoped_lock lock(link->mutex);
+    stream = link->stream;
+    const SteadyClock::time_point now = SteadyClock::now();
+    if (stream != nullptr) {
+      const lease::BootTime boot_now = lease::Now();
+      if (boot_now > link->heard_until) {
+        silent = "no heartbeat for a lease's length";
+      } else if (boot_now > link->leased_until) {
+        silent = "its lease has lapsed";
+      }
+    } else if (link->dialing != nullptr) {
+      if (now - link->dialing->begun_at > options_.hello_timeout) {
+        late = link->dialing;
+        link->channel = nullptr;
+        link->error = "no answer";
+      }
+    } else {
+      dial = link->wanted && healthy && options_.self < link->id && now >= link->next_dial;
+    }
+  }
+  if (!silent.empty()) {
+    Lose(link, stream, silent, true);
+  } else if (stream != nullptr && heartbeat_due && healthy) {
+    QueueHeartbeat(link);
+    link->Flush(bounds_);
+  }
+  if (late != nullptr) late->Close({grpc::StatusCode::DEADLINE_EXCEEDED, "no answer"});
+  if (dial) Dial(link);
+}
+
+void GrpcTransport::Impl::QueueHeartbeat(PeerLink* link) {
+  std::optional<lease::Heartbeat> heartbeat =
+      options_.leases->OnSendHeartbeat(link->id, lease::Now());
+  std::scoped_lock lock(link->mutex);
+  if (heartbeat && link->stream != nullptr) link->heartbeat = std::move(heartbeat);
+}
+
+void GrpcTransport::Impl::Dial(PeerLink* link) {
+  std::shared_ptr<grpc::Channel> channel;
+  std::string endpoint;
+  rpc::ChannelOptions channel_options;
+  {
+    std::scoped_lock lock(link->mutex);
+    channel = link->channel;
+    endpoint = link->config.endpoint;
+    channel_options.server_name = link->config.certificate_name;
+  }
+  if (channel == nullptr) {
+    // gRPC's own attempts keep pace with ours, which decide.
+    channel_options.min_reconnect = options_.min_backoff;
+    channel_options.max_reconnect = options_.min_backoff;
+    channel_options.connect_timeout = options_.hello_timeout;
+    channel_options.own_connection = true;
+    channel = rpc::MakeChannel(endpoint, credentials_, channel_options);
+  }
+  std::shared_ptr<ClientStream> stream = ClientStream::Make(this, channel, MyHello(link->id));
+  {
+    std::scoped_lock lock(link->mutex, mutex_);
+    if (stopping_ || !link->wanted || link->config.endpoint != endpoint) {
+      stream->Forget();
+      return;
+    }
+    link->channel = std::move(channel);
+    link->dialing = stream;
+    ++live_streams_;
+  }
+  stream->Begin();
+}
+
+void GrpcTransport::Impl::ClosePending() {
+  std::vector<std::shared_ptr<Stream>> late;
+  {
+    std::scoped_lock lock(mutex_);
+    const SteadyClock::time_point now = SteadyClock::now();
+    for (const auto& stream : pending_) {
+      if (now - stream->begun_at > options_.hello_timeout) late.push_back(stream);
+    }
+  }
+  for (const auto& stream : late) {
+    stream->Close({grpc::StatusCode::DEADLINE_EXCEEDED, "no Hello"});
+  }
+}
+
+GrpcTransport::Impl::SteadyClock::time_point GrpcTransport::Impl::NextAttention() const {
+  SteadyClock::time_point next = SteadyClock::time_point::max();
+  for (PeerLink* link : Links()) {
+    std::scoped_lock lock(link->mutex);
+    const bool dials = link->wanted && options_.self < link->id && healthy_ &&
+                       link->stream == nullptr && link->dialing == nullptr;
+    if (dials) next = std::min(next, link->next_dial);
+  }
+  return next;
+}
+
+}  // namespace onggi::transport
