@@ -1,10 +1,7 @@
 #include "coordinator/table_jobs.h"
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/this_coro.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <future>
 
 #include "common/log.h"
@@ -17,7 +14,11 @@ namespace keys = metadata::keys;
 
 namespace {
 
-constexpr auto kRetryInterval = std::chrono::milliseconds(200);
+constexpr auto kMinRetry = std::chrono::milliseconds(200);
+constexpr auto kMaxRetry = std::chrono::milliseconds(5'000);
+/// Partitions of a deleted table in one transaction: each is a compare and a delete of the 128
+/// operations that a transaction may have.
+constexpr size_t kMaxDeletes = 50;
 
 bool HasJob(const proto::Table& record) { return record.status() != proto::TABLE_STATUS_ACTIVE; }
 
@@ -41,15 +42,30 @@ asio::awaitable<Result<NextId>> ReadNext(metadata::MetadataStore& store, std::st
   co_return next;
 }
 
-void Take(const std::string& key, const NextId& next, metadata::Transaction* transaction) {
+void Take(const std::string& key, const NextId& next, uint64_t count,
+          metadata::Transaction* transaction) {
   transaction->compares.push_back(metadata::Compare::At(key, next.revision));
-  transaction->puts.push_back({key, keys::FormatId(next.id + 1)});
+  transaction->puts.push_back({key, keys::FormatId(next.id + count)});
 }
 
 }  // namespace
 
 TableJobs::TableJobs(metadata::MetadataStore& store, NodeId node, asio::any_io_executor executor)
-    : store_(store), node_(node), executor_(std::move(executor)) {}
+    : store_(store),
+      placer_([node](const proto::Table&) { return std::vector<NodeId>{node}; }),
+      committer_(
+          [this](metadata::Transaction transaction) { return Commit(std::move(transaction)); }),
+      own_timers_(std::make_unique<AsioTimers>(executor)),
+      timers_(*own_timers_),
+      executor_(std::move(executor)) {}
+
+TableJobs::TableJobs(metadata::MetadataStore& store, Placer placer, Committer committer,
+                     Timers& timers, asio::any_io_executor executor)
+    : store_(store),
+      placer_(std::move(placer)),
+      committer_(std::move(committer)),
+      timers_(timers),
+      executor_(std::move(executor)) {}
 
 TableJobs::~TableJobs() = default;
 
@@ -58,15 +74,32 @@ asio::awaitable<Status> TableJobs::Start() {
   Result<metadata::RangeResult> tables = co_await store_.RangePrefix(prefix);
   if (!tables.ok()) co_return std::move(tables).status();
   for (const auto& kv : tables->kvs) Consider(kv);
-  watch_ = store_.Watch(prefix, Revision(tables->revision.value + 1), executor_,
-                        [this](const metadata::WatchBatch& batch) {
-                          // The embedded store keeps more history than can pile up here.
-                          CHECK(!batch.compacted);
-                          for (const auto& event : batch.events) {
-                            if (event.type == metadata::WatchEvent::Type::kPut) Consider(event.kv);
-                          }
-                        });
+  Follow(Revision(tables->revision.value + 1));
   co_return Status::Ok();
+}
+
+void TableJobs::Follow(Revision from) {
+  watch_ = store_.Watch(std::string(keys::kTablePrefix), from, executor_,
+                        [this](const metadata::WatchBatch& batch) { OnBatch(batch); });
+}
+
+void TableJobs::OnBatch(const metadata::WatchBatch& batch) {
+  if (batch.compacted) {
+    scope_.Spawn(executor_, ReadAgain());
+    return;
+  }
+  for (const auto& event : batch.events) {
+    if (event.type == metadata::WatchEvent::Type::kPut) Consider(event.kv);
+  }
+}
+
+/// The watch has fallen behind what the store keeps.
+asio::awaitable<void> TableJobs::ReadAgain() {
+  for (;;) {
+    const Status status = co_await Start();
+    if (status.ok()) co_return;
+    co_await Sleep(timers_, kMaxRetry);
+  }
 }
 
 void TableJobs::Stop() {
@@ -79,33 +112,46 @@ void TableJobs::Stop() {
   scope_.Stop();
 }
 
+asio::awaitable<void> TableJobs::AsyncStop() {
+  watch_.reset();
+  co_await scope_.AsyncStop();
+  watch_.reset();  // ReadAgain may have made another one
+}
+
 void TableJobs::Consider(const metadata::KeyValue& kv) {
   proto::Table record;
   if (!record.ParseFromString(kv.value)) {
     log::Error("a table's record does not parse", "key", kv.key);
     return;
   }
-  if (HasJob(record)) scope_.Spawn(executor_, Run(TableId(record.id())));
+  if (!HasJob(record)) return;
+  const TableId table(record.id());
+  if (!running_.insert(table).second) {
+    again_.insert(table);
+    return;
+  }
+  if (!scope_.Spawn(executor_, Run(table))) running_.erase(table);
 }
 
 asio::awaitable<void> TableJobs::Run(TableId table) {
+  std::chrono::milliseconds pause = kMinRetry;
   for (;;) {
     const Status status = co_await Advance(table);
-    if (status.ok() || status.code() == Code::kNotFound) co_return;
-    if (status.code() == Code::kCorruption) {
-      // Asking again does not mend it; the next write of the record, or a restart, looks again.
-      log::Error("a table's job cannot go on", "table", table, "status", status);
-      co_return;
+    if (status.ok() || status.code() == Code::kNotFound || status.code() == Code::kCorruption ||
+        status.code() == Code::kNotPrimary) {
+      // Asking again does not mend damage; the next write of the record, or a restart, looks again.
+      if (status.code() == Code::kCorruption) {
+        log::Error("a table's job cannot go on", "table", table, "status", status);
+      }
+      if (again_.erase(table) > 0) continue;
+      break;
     }
-    if (status.code() != Code::kConditionFailed) {
-      log::Warn("a table's job will be tried again", "table", table, "status", status);
-    }
-    asio::steady_timer timer(executor_, kRetryInterval);
-    boost::system::error_code error;
-    auto token = asio::redirect_error(asio::use_awaitable, error);
-    if (status.code() != Code::kConditionFailed) co_await timer.async_wait(token);
-    if (error || scope_.stopping()) co_return;
+    if (status.code() == Code::kConditionFailed) continue;
+    log::Warn("a table's job will be tried again", "table", table, "status", status);
+    co_await Sleep(timers_, pause);
+    pause = std::min(pause * 2, kMaxRetry);
   }
+  running_.erase(table);
 }
 
 asio::awaitable<Status> TableJobs::Advance(TableId table) {
@@ -132,27 +178,34 @@ asio::awaitable<Status> TableJobs::Create(metadata::KeyValue kv, proto::Table re
   Result<NextId> replica = co_await ReadNext(store_, next_replica);
   if (!replica.ok()) co_return std::move(replica).status();
 
-  // Epoch 1 and boot 0: nobody has led it, so its replica may still be made empty (R9). The first
-  // reign is epoch 2.
+  const Result<std::vector<NodeId>> nodes = placer_(record);
+  if (!nodes.ok()) co_return nodes.status();
+  const size_t replicas = nodes->size();
+
+  // Boot 0: nobody has led it, so its replicas may still be made empty (R9).
   proto::PartitionConfig config;
   config.set_partition(partition->id);
   config.set_table(record.id());
-  config.set_epoch(1);
-  config.mutable_primary()->set_node(node_.value);
-  config.mutable_primary()->set_replica(replica->id);
-  *config.add_in_sync() = config.primary();
-  config.set_replication(1);
-  config.set_min_in_sync(1);
+  config.set_epoch(replicas == 1 ? 1 : 0);
+  for (size_t i = 0; i < replicas; ++i) {
+    proto::ReplicaRef* ref = config.add_in_sync();
+    ref->set_node((*nodes)[i].value);
+    ref->set_replica(replica->id + i);
+  }
+  *config.mutable_primary() = config.in_sync(0);
+  config.set_replication(static_cast<uint32_t>(replicas));
+  config.set_min_in_sync(static_cast<uint32_t>(replicas / 2 + 1));
 
+  record.set_replication(static_cast<uint32_t>(replicas));
   record.set_status(proto::TABLE_STATUS_ACTIVE);
   metadata::Transaction transaction;
   transaction.compares.push_back(metadata::Compare::At(kv.key, kv.mod_revision));
   transaction.puts.push_back({kv.key, record.SerializeAsString()});
-  Take(next_partition, *partition, &transaction);
-  Take(next_replica, *replica, &transaction);
+  Take(next_partition, *partition, 1, &transaction);
+  Take(next_replica, *replica, replicas, &transaction);
   transaction.puts.push_back({keys::Partition(TableId(record.id()), PartitionId(partition->id)),
                               config.SerializeAsString()});
-  co_return co_await Commit(std::move(transaction));
+  co_return co_await committer_(std::move(transaction));
 }
 
 asio::awaitable<Status> TableJobs::FinishUpdate(metadata::KeyValue kv, proto::Table record) {
@@ -165,7 +218,7 @@ asio::awaitable<Status> TableJobs::FinishUpdate(metadata::KeyValue kv, proto::Ta
   metadata::Transaction transaction;
   transaction.compares.push_back(metadata::Compare::At(kv.key, kv.mod_revision));
   transaction.puts.push_back({kv.key, updated.SerializeAsString()});
-  co_return co_await Commit(std::move(transaction));
+  co_return co_await committer_(std::move(transaction));
 }
 
 asio::awaitable<Status> TableJobs::Delete(metadata::KeyValue kv, proto::Table record) {
@@ -173,12 +226,26 @@ asio::awaitable<Status> TableJobs::Delete(metadata::KeyValue kv, proto::Table re
   const std::string prefix = keys::PartitionsOf(table);
   Result<metadata::RangeResult> partitions = co_await store_.RangePrefix(prefix);
   if (!partitions.ok()) co_return std::move(partitions).status();
-  metadata::Transaction transaction;
-  transaction.compares.push_back(metadata::Compare::At(kv.key, kv.mod_revision));
-  for (auto& partition : partitions->kvs) transaction.deletes.push_back(std::move(partition.key));
-  transaction.deletes.push_back(kv.key);
-  transaction.deletes.push_back(keys::Name(record.account(), record.name()));
-  co_return co_await Commit(std::move(transaction));
+  // Many go in several transactions. Compared, so that none is being split meanwhile: its child
+  // would be left behind.
+  std::vector<metadata::KeyValue>& left = partitions->kvs;
+  for (;;) {
+    metadata::Transaction transaction;
+    transaction.compares.push_back(metadata::Compare::At(kv.key, kv.mod_revision));
+    for (size_t i = 0; i < kMaxDeletes && !left.empty(); ++i) {
+      transaction.compares.push_back(
+          metadata::Compare::At(left.back().key, left.back().mod_revision));
+      transaction.deletes.push_back(std::move(left.back().key));
+      left.pop_back();
+    }
+    const bool last = left.empty();
+    if (last) {
+      transaction.deletes.push_back(kv.key);
+      transaction.deletes.push_back(keys::Name(record.account(), record.name()));
+    }
+    const Status status = co_await committer_(std::move(transaction));
+    if (!status.ok() || last) co_return status;
+  }
 }
 
 asio::awaitable<Status> TableJobs::Commit(metadata::Transaction transaction) {

@@ -1,9 +1,9 @@
 #include "replication/metadata/membership.h"
 
+#include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/redirect_error.hpp>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -55,8 +55,8 @@ Status CheckVersions(const proto::Cluster& cluster, const proto::Node& joining,
     const auto& theirs = member.wire_versions();
     const auto& ours = joining.wire_versions();
     if (ours.newest() < theirs.oldest() || theirs.newest() < ours.oldest()) {
-      return Refused("node " + std::to_string(member.id()) + " speaks version " +
-                     Describe(theirs) + ", this program " + Describe(ours));
+      return Refused("node " + std::to_string(member.id()) + " speaks version " + Describe(theirs) +
+                     ", this program " + Describe(ours));
     }
   }
   return Status::Ok();
@@ -108,7 +108,8 @@ Result<proto::Node> Rejoin(const Members& members, const NodeIdentity& identity,
   const std::string name = "node " + identity.node.ToString();
   const Found found = Find(members, identity.node);
   if (found.node == nullptr) {
-    return Refused("the cluster has no " + name + " (any more): this data directory is of no use "
+    return Refused("the cluster has no " + name +
+                   " (any more): this data directory is of no use "
                    "to it; start with a new one");
   }
   if (found.node->state() == proto::NODE_STATE_DECOMMISSIONED) {
@@ -142,8 +143,7 @@ proto::VersionRange SupportedDiskVersions() {
   return range;
 }
 
-asio::awaitable<Result<proto::Cluster>> EnsureCluster(MetadataStore& store,
-                                                      std::string expected_id,
+asio::awaitable<Result<proto::Cluster>> EnsureCluster(MetadataStore& store, std::string expected_id,
                                                       const Clock& clock) {
   const std::string key(keys::kCluster);
   for (int i = 0; i < kMaxTries; ++i) {
@@ -193,6 +193,12 @@ asio::awaitable<Result<Membership>> RegisterNode(MetadataStore& store, NodeIdent
     auto cluster = co_await EnsureCluster(store, identity.cluster_id, clock);
     if (!cluster.ok()) co_return std::move(cluster).status();
     membership.cluster = *cluster;
+    // Compared, so that no version is put in force between the check and the commit.
+    Result<KeyValue> cluster_kv = co_await store.Get(std::string(keys::kCluster));
+    if (!cluster_kv.ok()) co_return std::move(cluster_kv).status();
+    if (!membership.cluster.ParseFromString(cluster_kv->value)) {
+      co_return Corruption(cluster_kv->key + ": does not parse");
+    }
     auto read = co_await ReadMembers(store);
     if (!read.ok()) co_return std::move(read).status();
     const Members& members = *read;
@@ -206,6 +212,7 @@ asio::awaitable<Result<Membership>> RegisterNode(MetadataStore& store, NodeIdent
     }
 
     Transaction transaction;
+    transaction.compares.push_back(Compare::At(cluster_kv->key, cluster_kv->mod_revision));
     const std::string next_key = keys::NextNode();
     if (identity.node != NodeId()) {
       Result<proto::Node> record = Rejoin(members, identity, description);

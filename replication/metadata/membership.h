@@ -34,8 +34,8 @@ proto::VersionRange SupportedWireVersions();
 proto::VersionRange SupportedDiskVersions();
 
 /// The cluster's record. Where there is none, it is made, unless `expected_id` is not empty: a
-/// member of another cluster does not found one. kConditionFailed, with both ids, when it is another
-/// cluster than expected.
+/// member of another cluster does not found one. kConditionFailed, with both ids, when it is
+/// another cluster than expected.
 boost::asio::awaitable<Result<proto::Cluster>> EnsureCluster(MetadataStore& store,
                                                              std::string expected_id,
                                                              const Clock& clock);
@@ -44,15 +44,15 @@ boost::asio::awaitable<Result<proto::Cluster>> EnsureCluster(MetadataStore& stor
 /// certificate name, software version, boot and capacity; versions default to what this program
 /// supports; the rest is the catalog's.
 ///
-/// A directory that never joined becomes a new node: its id is in the answer. A wiped disk is such a
-/// directory: whatever replicas its machine had before are lost with the old node, which is marked
-/// DEAD if it had the same rpc address (its replicas are then replaced without delay) and is not
-/// alive.
+/// A directory that never joined becomes a new node: its id is in the answer. A wiped disk is such
+/// a directory: whatever replicas its machine had before are lost with the old node, which is
+/// marked DEAD if it had the same rpc address (its replicas are then replaced without delay) and is
+/// not alive.
 ///
-/// Refused with kConditionFailed and the reason: the directory is of another cluster; the catalog has
-/// no such node, or it was decommissioned; the disk is not the one that the node joined with (a copy,
-/// or an old directory); a version in force, or a member's, is not one of ours; another node with
-/// this rpc address is alive. Other errors are the store's: ask again.
+/// Refused with kConditionFailed and the reason: the directory is of another cluster; the catalog
+/// has no such node, or it was decommissioned; the disk is not the one that the node joined with (a
+/// copy, or an old directory); a version in force, or a member's, is not one of ours; another node
+/// with this rpc address is alive. Other errors are the store's: ask again.
 ///
 /// Afterwards put the leased key keys::Alive (KeepAlive below).
 boost::asio::awaitable<Result<Membership>> RegisterNode(MetadataStore& store, NodeIdentity identity,

@@ -1,0 +1,135 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/ids.h"
+#include "common/proto/catalog.pb.h"
+#include "common/proto/coordinator.pb.h"
+#include "replication/metadata/metadata_store.h"
+
+namespace onggi::coordinator {
+
+/// A node as the catalog, its leased key and its reports show it.
+struct NodeView {
+  proto::Node record;
+  Revision revision;
+  bool alive = false;        ///< its leased key is there
+  SteadyTime missing_since;  ///< not alive: since when, as far as this coordinator has seen
+
+  // From reports of the present boot.
+  bool reported = false;
+  uint64_t report_boot = 0;
+  uint64_t report_sequence = 0;
+  SteadyTime reported_at;
+  uint64_t used_bytes = 0;
+  uint64_t free_bytes = 0;
+  double cpu_used = 0;
+  double cpu_total = 0;
+  bool disk_low = false;
+  std::map<PartitionId, proto::ReplicaStatus> replicas;
+};
+
+struct TableView {
+  proto::Table record;
+  Revision revision;
+  std::map<std::string, PartitionId, std::less<>> partitions;  ///< by range start
+};
+
+struct PartitionView {
+  proto::PartitionConfig config;
+  Revision revision;
+  SteadyTime first_seen;
+};
+
+struct JobView {
+  proto::Job record;
+  Revision revision;
+  bool running() const { return record.state() == proto::JOB_STATE_RUNNING; }
+};
+
+/// The cluster as one coordinator knows it: what the metadata store held when it last heard of it,
+/// and what nodes report. It may be behind; whatever is decided by it is carried out by
+/// compare-and-swap.
+///
+/// Plain data with one owner (the coordinator's executor). Size: some hundred bytes per partition
+/// and per replica's report.
+class ClusterView {
+ public:
+  /// A key as it stands. An older revision than the known one changes nothing. False for a value
+  /// that does not parse.
+  bool Put(const metadata::KeyValue& kv, SteadyTime now);
+  /// A key was deleted at `revision`.
+  void Erase(std::string_view key, Revision revision, SteadyTime now);
+  /// All keys of a prefix, as read at one time: what is not among them goes.
+  void Replace(std::string_view prefix, const metadata::RangeResult& range, SteadyTime now);
+
+  /// A node's report. False: out of order, or of another process than the catalog has; nothing
+  /// changed. `want_full`: what came before it is not known here.
+  bool Report(const proto::ReportLoadRequest& report, SteadyTime now, bool* want_full);
+
+  const std::map<NodeId, NodeView>& nodes() const { return nodes_; }
+  const std::map<TableId, TableView>& tables() const { return tables_; }
+  const std::map<PartitionId, PartitionView>& partitions() const { return partitions_; }
+  const std::map<uint64_t, JobView>& jobs() const { return jobs_; }
+  const std::optional<proto::Cluster>& cluster() const { return cluster_; }
+  Revision cluster_revision() const { return cluster_revision_; }
+
+  const NodeView* Node(NodeId node) const;
+  const TableView* Table(TableId table) const;
+  const PartitionView* Partition(PartitionId partition) const;
+  const JobView* Job(uint64_t job) const;
+  /// The running job that has this partition, as its subject or its other one.
+  const JobView* JobOf(PartitionId partition) const;
+
+  /// What `node` last said of its replica of `partition`, if it is the replica named.
+  const proto::ReplicaStatus* Status(const proto::ReplicaRef& ref, PartitionId partition) const;
+  /// What the primary last said.
+  const proto::ReplicaStatus* PrimaryStatus(const PartitionView& partition) const;
+  /// Of the largest replica reported; 0 where nothing is known.
+  uint64_t BytesOf(const PartitionView& partition) const;
+
+  /// The catalog has it, not removed or dead, and its lease holds.
+  bool Alive(NodeId node) const;
+  /// May be given replicas and primaries: alive, ACTIVE, disk not low.
+  bool TakesReplicas(NodeId node) const;
+  /// What stands there is lost or will not come back soon: the node is DEAD, DECOMMISSIONED or
+  /// unknown, or it says that it does not have this replica.
+  bool Lost(const proto::ReplicaRef& ref, PartitionId partition) const;
+  size_t LivingInSync(const PartitionView& partition) const;
+  /// Its primary's node lives, and has not said that the replica there does not lead.
+  bool Available(const PartitionView& partition) const;
+  /// The partition whose range begins where this one's ends; null: none, or not known yet.
+  const PartitionView* RightNeighbour(const PartitionView& partition) const;
+
+ private:
+  bool PutNode(const metadata::KeyValue& kv, NodeId id, SteadyTime now);
+  bool PutTable(const metadata::KeyValue& kv, TableId id);
+  bool PutPartition(const metadata::KeyValue& kv, SteadyTime now);
+  void ErasePartition(PartitionId id);
+
+  std::map<NodeId, NodeView> nodes_;
+  std::map<NodeId, Revision> alive_;  ///< leased keys, also of nodes not known yet
+  std::map<TableId, TableView> tables_;
+  std::map<PartitionId, PartitionView> partitions_;
+  std::map<uint64_t, JobView> jobs_;
+  std::map<PartitionId, uint64_t> busy_;  ///< partitions of running jobs
+  std::optional<proto::Cluster> cluster_;
+  Revision cluster_revision_;
+};
+
+/// All replicas that a configuration names: in sync, then learners.
+std::vector<proto::ReplicaRef> Members(const proto::PartitionConfig& config);
+bool SameReplica(const proto::ReplicaRef& a, const proto::ReplicaRef& b);
+bool IsInSync(const proto::PartitionConfig& config, const proto::ReplicaRef& ref);
+bool IsLearner(const proto::PartitionConfig& config, const proto::ReplicaRef& ref);
+/// Whether any replica on the node is a member.
+bool HasMemberOn(const proto::PartitionConfig& config, NodeId node);
+
+}  // namespace onggi::coordinator

@@ -1,0 +1,220 @@
+#include "coordinator/planner.h"
+
+#include "coordinator/planner_round.h"
+
+namespace onggi::coordinator {
+
+Plan Planner::Decide(const ClusterView& view, SteadyTime now) {
+  Forget(view);
+  std::erase_if(failed_at_,
+                [&](const auto& entry) { return now - entry.second >= options_.max_backoff; });
+  Round round(view, now);
+  for (const auto& [id, when] : failed_at_) round.planned.insert(id);
+  PlanNodeStates(round);
+  for (const auto& [id, partition] : view.partitions()) {
+    if (!view.Available(partition)) ++round.plan.leaderless;
+    if (view.LivingInSync(partition) < partition.config.replication()) {
+      ++round.plan.under_replicated;
+    }
+    const TableView* table = view.Table(TableId(partition.config.table()));
+    if (table == nullptr || table->record.status() == proto::TABLE_STATUS_DELETING) continue;
+    PlanRepair(round, id, partition);
+  }
+  PlanUnnamed(round);
+  single_hot_.clear();
+  for (const auto& [id, partition] : view.partitions()) PlanSplit(round, id, partition);
+  if (options_.merge) {
+    for (const auto& [id, partition] : view.partitions()) PlanMerge(round, id, partition);
+  }
+  if (options_.balance && !round.repairing) {
+    PlanTransfers(round);
+    PlanMoves(round);
+  }
+  return std::move(round.plan);
+}
+
+void Planner::PlanNodeStates(Round& round) {
+  for (const auto& [id, node] : round.view.nodes()) {
+    const proto::NodeState state = node.record.state();
+    const bool gone = !node.alive && round.now - node.missing_since >= options_.dead_after;
+    if (state == proto::NODE_STATE_DEAD && node.alive) {
+      round.plan.node_states.emplace_back(id, proto::NODE_STATE_ACTIVE);
+    } else if ((state == proto::NODE_STATE_ACTIVE || state == proto::NODE_STATE_DRAINING) && gone) {
+      round.plan.node_states.emplace_back(id, proto::NODE_STATE_DEAD);
+    } else if (state == proto::NODE_STATE_DRAINING) {
+      bool empty = true;
+      for (const auto& [partition_id, partition] : round.view.partitions()) {
+        if (HasMemberOn(partition.config, id)) empty = false;
+      }
+      for (const auto& [job_id, job] : round.view.jobs()) {
+        if (job.running() &&
+            (job.record.from().node() == id.value || job.record.to().node() == id.value)) {
+          empty = false;
+        }
+      }
+      if (empty) round.plan.node_states.emplace_back(id, proto::NODE_STATE_DECOMMISSIONED);
+    }
+    if (!node.alive && state != proto::NODE_STATE_DECOMMISSIONED) {
+      round.Warn("node " + id.ToString() + " does not answer");
+    }
+    if (node.disk_low) round.Warn("node " + id.ToString() + ": its disk is below the reserve");
+  }
+}
+
+void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& partition) {
+  const ClusterView& view = round.view;
+  const auto& config = partition.config;
+  const size_t replication = config.replication();
+  std::vector<proto::ReplicaRef> healthy;
+  std::vector<proto::ReplicaRef> staying;  // healthy, and not on a node that drains
+  std::optional<proto::ReplicaRef> lost;
+  std::optional<proto::ReplicaRef> draining;
+  for (const auto& ref : Members(config)) {
+    if (view.Lost(ref, id)) {
+      // A learner first: it can be taken out at once.
+      if (!lost || IsLearner(config, ref)) lost = ref;
+      continue;
+    }
+    healthy.push_back(ref);
+    if (view.Node(NodeId(ref.node()))->record.state() == proto::NODE_STATE_DRAINING) {
+      draining = ref;
+    } else {
+      staying.push_back(ref);
+    }
+  }
+  if (lost || healthy.size() < replication) round.repairing = true;
+  if (round.Busy(id) || round.Full(options_)) return;
+
+  const uint64_t bytes = view.BytesOf(partition);
+  const auto place = [&]() {
+    return round.placement.PlaceReplica(NodesOf(staying), NodesOf(healthy), bytes,
+                                        options_.max_copies_per_node);
+  };
+  const auto start_copy = [&](proto::JobKind kind, std::string reason, NodeId to) -> proto::Job& {
+    proto::Job& job = round.Add(kind, partition, std::move(reason));
+    job.mutable_to()->set_node(to.value);
+    round.placement.AddCopy(to);
+    round.placement.AddReplica(to, bytes);
+    return job;
+  };
+  if (lost && healthy.size() >= replication) {
+    if (!IsLearner(config, *lost)) return;  // the primary takes a healthy learner in its place
+    *round.Add(proto::JOB_KIND_REMOVE_REPLICA, partition, "lost").mutable_from() = *lost;
+  } else if (lost) {
+    // What a living node lost (a damaged directory) is best made again there.
+    const NodeId there(lost->node());
+    std::optional<NodeId> to;
+    if (round.placement.Node(there) != nullptr && round.placement.Node(there)->takes_replicas) {
+      to = there;
+    } else {
+      to = place();
+    }
+    if (!to) {
+      round.Warn(Text(id) + ": no node can take the place of node " + there.ToString());
+      return;
+    }
+    const bool dead = *to != there;
+    *start_copy(proto::JOB_KIND_REPLACE_REPLICA,
+                "node " + there.ToString() + (dead ? " is dead" : " lost its replica"), *to)
+         .mutable_from() = *lost;
+  } else if (healthy.size() < replication) {
+    const auto to = place();
+    if (!to) {
+      round.Warn(Text(id) + ": no node for another replica");
+      return;
+    }
+    start_copy(proto::JOB_KIND_ADD_REPLICA, "too few replicas", *to);
+  } else if (draining) {
+    const std::string reason = "node " + std::to_string(draining->node()) + " drains";
+    const auto leader = round.placement.BestPrimary(view, partition, NodeId(draining->node()));
+    if (SameReplica(config.primary(), *draining) && leader && config.boot() != 0) {
+      *round.Add(proto::JOB_KIND_TRANSFER_PRIMARY, partition, reason).mutable_to() = *leader;
+      return;
+    }
+    const auto to = place();
+    if (!to) {
+      round.Warn(Text(id) + ": no node can take over from node " +
+                 std::to_string(draining->node()));
+      return;
+    }
+    *start_copy(proto::JOB_KIND_MOVE_REPLICA, reason, *to).mutable_from() = *draining;
+  } else if (healthy.size() > replication && config.learners_size() > 0 &&
+             config.in_sync_size() >= static_cast<int>(replication)) {
+    *round.Add(proto::JOB_KIND_REMOVE_REPLICA, partition, "surplus").mutable_from() =
+        config.learners(0);
+  } else if (options_.balance) {
+    PlanZone(round, id, partition, healthy);
+  }
+}
+
+/// Two replicas in one zone, and a zone without any that could take one.
+bool Planner::PlanZone(Round& round, PartitionId id, const PartitionView& partition,
+                       const std::vector<proto::ReplicaRef>& healthy) {
+  if (!Whole(partition) || CoolingDown(id, round.now)) return false;
+  const std::vector<NodeId> nodes = NodesOf(healthy);
+  for (const auto& ref : healthy) {
+    const NodeId node(ref.node());
+    const std::vector<NodeId> kept = Without(nodes, node);
+    if (round.placement.InZone(kept, node) == 0) continue;
+    const uint64_t bytes = round.view.BytesOf(partition);
+    const auto to = round.placement.PlaceReplica(kept, nodes, bytes, 1);
+    if (!to || round.placement.InZone(kept, *to) >= round.placement.InZone(kept, node)) continue;
+    proto::Job& job = round.Add(proto::JOB_KIND_MOVE_REPLICA, partition, "zones");
+    *job.mutable_from() = ref;
+    job.mutable_to()->set_node(to->value);
+    round.placement.AddCopy(*to);
+    round.placement.AddCopy(node);
+    round.placement.AddReplica(*to, bytes);
+    moved_at_[id] = round.now;
+    return true;
+  }
+  return false;
+}
+
+void Planner::PlanUnnamed(Round& round) {
+  std::map<std::tuple<NodeId, PartitionId, uint64_t>, SteadyTime> still;
+  for (const auto& [node_id, node] : round.view.nodes()) {
+    for (const auto& [id, status] : node.replicas) {
+      if (status.role() != proto::REPLICA_ROLE_UNNAMED) continue;
+      const std::tuple key(node_id, id, status.replica());
+      const auto since = unnamed_since_.find(key);
+      const SteadyTime first = since == unnamed_since_.end() ? round.now : since->second;
+      still[key] = first;
+      if (round.now - first < options_.unnamed_grace || round.Busy(id) || round.Full(options_)) {
+        continue;
+      }
+      proto::ReplicaRef ref;
+      ref.set_node(node_id.value);
+      ref.set_replica(status.replica());
+      const PartitionView* partition = round.view.Partition(id);
+      if (partition != nullptr &&
+          (IsInSync(partition->config, ref) || IsLearner(partition->config, ref))) {
+        continue;
+      }
+      proto::Job& job = round.plan.jobs.emplace_back();
+      job.set_kind(proto::JOB_KIND_REMOVE_REPLICA);
+      job.set_table(status.table());
+      job.set_partition(id.value);
+      job.set_reason("no configuration names it");
+      *job.mutable_from() = ref;
+      round.planned.insert(id);
+      still[key] = round.now;
+    }
+  }
+  unnamed_since_ = std::move(still);
+}
+
+bool Planner::CoolingDown(PartitionId id, SteadyTime now) const {
+  const auto moved = moved_at_.find(id);
+  return moved != moved_at_.end() && now - moved->second < options_.balance_cooldown;
+}
+
+void Planner::Forget(const ClusterView& view) {
+  const auto gone = [&](const auto& entry) { return view.Partition(entry.first) == nullptr; };
+  std::erase_if(hot_since_, gone);
+  std::erase_if(cold_since_, gone);
+  std::erase_if(moved_at_, gone);
+  std::erase_if(shedding_, [&](NodeId node) { return view.Node(node) == nullptr; });
+}
+
+}  // namespace onggi::coordinator
