@@ -12,6 +12,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <filesystem>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -34,6 +35,7 @@ Status Closed() { return Unavailable("the metadata store is closed"); }
 /// One watch: its executor runs batches in order; `ended` is read there.
 struct WatchState {
   std::string prefix;
+  Revision from;
   asio::any_io_executor executor;
   MetadataStore::WatchCallback callback;
   std::atomic<bool> ended{false};
@@ -136,6 +138,7 @@ class Store : public EmbeddedStore {
                                      WatchCallback callback) override {
     auto state = std::make_shared<WatchState>();
     state->prefix = std::move(prefix);
+    state->from = from;
     state->executor = std::move(executor);
     state->callback = std::move(callback);
     WatchRequest request;
@@ -235,6 +238,11 @@ Status Store::OpenDatabase() {
   rocksdb::Options options = EmbeddedRocksOptions();
   options.create_if_missing = options_.create;
   options.info_log = std::make_shared<rocks::Log>(options_.directory);
+  if (options_.create) {  // or RocksDB complains that it cannot read it
+    std::error_code error;
+    std::filesystem::create_directories(options_.directory, error);
+    if (error) return IoError("mkdir", options_.directory, error.value());
+  }
   rocksdb::DB* db = nullptr;
   RETURN_IF_ERROR(
       FromRocks(rocksdb::DB::Open(options, options_.directory, &db), options_.directory));
@@ -576,8 +584,10 @@ void Store::Deliver() {
   for (const auto& watch : watches_) {
     WatchBatch batch;
     batch.revision = revision_;
-    for (const WatchEvent& event : fresh_)
-      if (event.kv.key.starts_with(watch->prefix)) batch.events.push_back(event);
+    for (const WatchEvent& event : fresh_) {
+      if (event.kv.mod_revision >= watch->from && event.kv.key.starts_with(watch->prefix))
+        batch.events.push_back(event);
+    }
     if (!batch.events.empty()) Post(watch, std::move(batch));
   }
   for (WatchEvent& event : fresh_) {

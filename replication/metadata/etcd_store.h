@@ -33,7 +33,8 @@ struct EtcdOptions {
   std::string user;
   std::string password;
 
-  /// A request that has no answer by then ends: kUnavailable or kUnknownOutcome.
+  /// A request (of a long range: each page) that has no answer by then ends: kUnavailable or
+  /// kUnknownOutcome.
   std::chrono::milliseconds request_timeout{5000};
   /// A read that one member has not answered by then is asked of another, too.
   std::chrono::milliseconds attempt_timeout{700};
@@ -68,8 +69,8 @@ struct EtcdOptions {
 class EtcdStore : public MetadataStore {
  public:
   /// Checks the options, reads the certificates, and waits until a member answers, for at most
-  /// `connect_timeout`. kInvalidArgument (also for a refused user or password), kIoError for
-  /// unreadable files, kUnavailable when no member answers or there is no majority. Blocks.
+  /// `connect_timeout`. kInvalidArgument (also for unreadable files, or a refused user or
+  /// password), kUnavailable when no member answers or there is no majority. Blocks.
   static Result<std::unique_ptr<EtcdStore>> Open(
       EtcdOptions options,
       std::chrono::milliseconds connect_timeout = std::chrono::milliseconds(10'000));
