@@ -29,6 +29,9 @@ std::shared_ptr<grpc::Channel> MakeChannel(
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetMaxReceiveMessageSize(static_cast<int>(options.max_receive_bytes));
   arguments.SetMaxSendMessageSize(static_cast<int>(options.max_send_bytes));
+  if (options.max_metadata_bytes != 0) {
+    arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, static_cast<int>(options.max_metadata_bytes));
+  }
   if (options.own_connection) arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   if (!options.balancing.empty()) arguments.SetLoadBalancingPolicyName(options.balancing);
   if (!options.server_name.empty()) {

@@ -27,6 +27,8 @@ struct ChannelOptions {
   std::chrono::milliseconds connect_timeout{2'000};
   size_t max_receive_bytes = 64u << 20;
   size_t max_send_bytes = 64u << 20;
+  /// Of an answer's headers and trailers; 0: gRPC's own bound, 8 KB.
+  size_t max_metadata_bytes = 0;
   /// A connection of its own, not shared with other channels to the same endpoint.
   bool own_connection = false;
   /// "" or a policy for endpoints of several addresses, such as "round_robin".

@@ -301,6 +301,12 @@ Outcome Api::Authenticate(const http::Request& request, Call& call) {
   return {};
 }
 
+std::shared_ptr<const Scope> Api::ScopeFor(std::string_view access_key,
+                                           std::string_view region) {
+  if (!options_.isolate_accounts || access_key.empty()) return default_scope_;
+  return ScopeOf(access_key, region.empty() ? std::string_view(options_.region) : region);
+}
+
 std::shared_ptr<const Scope> Api::ScopeOf(std::string_view access_key, std::string_view region) {
   std::string account;
   AppendAccountPart(access_key, &account);

@@ -51,6 +51,14 @@ class Api final : public http::Handler {
   void HandleError(http::ServerError error, const http::Request& request,
                    http::Response& response) override;
 
+  // For another protocol in front of the same operations (server/grpc). Thread-safe.
+
+  const OperationTable& operations() const { return operations_; }
+  Catalog& catalog() { return catalog_; }
+  const ApiOptions& options() const { return options_; }
+  /// Whose tables a caller sees. Empty: nobody was named, or the server's own region.
+  std::shared_ptr<const Scope> ScopeFor(std::string_view access_key, std::string_view region);
+
  private:
   struct Call;
   struct Meters;

@@ -36,8 +36,10 @@ ALLOWED = {
     "replication/checkpoint": _TRANSPORT | {"replication/transport"},
     "server/partition": _PARTITION,
     "server/dynamodb": _DYNAMODB,
+    "server/grpc": _DYNAMODB | _RPC | {"server/dynamodb", "onggi/v1"},
     "coordinator": _METADATA | {"common/rpc"},
-    "client": _MODEL,
+    "client": _MODEL | _RPC | {"onggi/v1"},
+    "client/cli": _MODEL | _RPC | {"client", "onggi/v1"},
     "server": _DYNAMODB | {"server/dynamodb", "coordinator"},
 }
 
