@@ -1,0 +1,114 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <string>
+
+#include "common/metrics.h"
+#include "common/uuid.h"
+#include "server/routing/router.h"
+
+/// When and how often the router tries again; private to it.
+namespace onggi::routing {
+
+/// The request came to a place that does not serve it, and nothing of it has been done there.
+inline bool IsMisplaced(const Status& status) { return status.code() == Code::kNotPrimary; }
+
+/// May a read with this outcome go better another time, or elsewhere?
+inline bool MayRetryRead(const Status& status) {
+  switch (status.code()) {
+    case Code::kNotPrimary:
+    case Code::kNotFound:  // the map may not know the partition yet
+    case Code::kUnavailable:
+    case Code::kUnknownOutcome:    // the connection was lost
+    case Code::kDeadlineExceeded:  // of a replica; the request's own is looked at elsewhere
+      return true;
+    default: return false;
+  }
+}
+
+/// Is it certain that a write with this outcome has done nothing, and may another try go better?
+inline bool MayRetryWrite(const Status& status) {
+  switch (status.code()) {
+    case Code::kNotPrimary:
+    case Code::kNotFound:
+    case Code::kUnavailable: return true;
+    default: return false;
+  }
+}
+
+/// May a write with this outcome have been done, or be done yet?
+inline bool IsUnknown(const Status& status) {
+  return status.code() == Code::kUnknownOutcome || status.code() == Code::kDeadlineExceeded;
+}
+
+struct Router::Attempts {
+  explicit Attempts(SteadyTime deadline_) : deadline(deadline_) {}
+
+  /// Doubles from 2 ms to 100 ms, each time half to one and a half of it.
+  std::chrono::nanoseconds NextBackoff() {
+    backoff = std::clamp(backoff * 2, kMinBackoff, kMaxBackoff);
+    const auto nanoseconds = std::chrono::nanoseconds(backoff).count();
+    return std::chrono::nanoseconds(
+        nanoseconds / 2 + static_cast<int64_t>(FastRandom() % static_cast<uint64_t>(nanoseconds)));
+  }
+
+  static constexpr std::chrono::milliseconds kMinBackoff{2};
+  static constexpr std::chrono::milliseconds kMaxBackoff{100};
+
+  const SteadyTime deadline;
+  const SteadyTime started = std::chrono::steady_clock::now();
+  std::chrono::milliseconds backoff{0};
+  int tries = 0;
+  uint64_t changes = 0;  ///< Router::changes_ before the last try looked at the map
+};
+
+struct Router::Counters {
+  explicit Counters(metrics::Registry* registry)
+      : gets(Forwarded(registry, "get")),
+        writes(Forwarded(registry, "write")),
+        pages(Forwarded(registry, "page")),
+        get_time(Time(registry, "get")),
+        write_time(Time(registry, "write")),
+        page_time(Time(registry, "page")),
+        retries_misplaced(Retries(registry, "misplaced")),
+        retries_unavailable(Retries(registry, "unavailable")),
+        retries_unknown(Retries(registry, "unknown")),
+        corrections(registry->AddCounter("onggi_routing_map_corrections_total",
+                                         "Places of partitions learned from other nodes' answers")),
+        unknown_outcomes(
+            registry->AddCounter("onggi_routing_unknown_outcomes_total",
+                                 "Writes of which nobody said in time whether they were done")) {}
+
+  static metrics::Counter& Forwarded(metrics::Registry* registry, const char* kind) {
+    return registry->AddCounter("onggi_routing_forwarded_total", "Requests sent to other nodes",
+                                {{"kind", kind}});
+  }
+  static metrics::Histogram& Time(metrics::Registry* registry, const char* kind) {
+    return registry->AddLatency("onggi_routing_forward_duration_seconds",
+                                "From sending to other nodes to the last answer", {{"kind", kind}});
+  }
+  static metrics::Counter& Retries(metrics::Registry* registry, const char* reason) {
+    return registry->AddCounter("onggi_routing_retries_total", "Further tries of requests",
+                                {{"reason", reason}});
+  }
+  metrics::Counter& OfRetry(const Status& status) {
+    if (IsMisplaced(status) || status.code() == Code::kNotFound) return retries_misplaced;
+    return IsUnknown(status) ? retries_unknown : retries_unavailable;
+  }
+
+  metrics::Counter& gets;
+  metrics::Counter& writes;
+  metrics::Counter& pages;
+  metrics::Histogram& get_time;
+  metrics::Histogram& write_time;
+  metrics::Histogram& page_time;
+  metrics::Counter& retries_misplaced;
+  metrics::Counter& retries_unavailable;
+  metrics::Counter& retries_unknown;
+  metrics::Counter& corrections;
+  metrics::Counter& unknown_outcomes;
+};
+
+}  // namespace onggi::routing

@@ -1,0 +1,401 @@
+#include "server/routing/network.h"
+
+#include <algorithm>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "common/log.h"
+#include "common/rpc/status.h"
+#include "common/uuid.h"
+
+namespace onggi::routing {
+
+namespace asio = boost::asio;
+
+using proto::RoutingFrame;
+
+/// Our end of a stream that we opened.
+class Network::Dialed final : public Connection,
+                              public grpc::ClientBidiReactor<RoutingFrame, RoutingFrame> {
+ public:
+  Dialed(ConnectionEvents* events, const ConnectionLimits& limits, proto::RoutingHello hello,
+         NodeId peer, std::shared_ptr<grpc::Channel> channel)
+      : Connection(events, limits, std::move(hello)),
+        stub_(proto::RoutingService::NewStub(std::move(channel))) {
+    set_peer(peer);
+  }
+
+  void Run() {
+    self_ = shared_from_this();
+    stub_->async()->Exchange(&context_, this);
+    AddHold();  // writes come from everywhere
+    StartRead(&incoming_);
+    SayHello();
+    Flush();
+    StartCall();
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return OnBroken();
+    OnFrame(&incoming_);
+    incoming_.Clear();
+    StartRead(&incoming_);
+  }
+  void OnWriteDone(bool ok) override { OnWritten(ok); }
+  void OnDone(const grpc::Status& status) override {
+    const std::shared_ptr<Connection> self = std::move(self_);
+    OnEnded(rpc::FromGrpc(status));
+  }
+
+ private:
+  void StartWrite(const RoutingFrame* frame) override {
+    grpc::ClientBidiReactor<RoutingFrame, RoutingFrame>::StartWrite(frame);
+  }
+  void CancelStream() override { context_.TryCancel(); }
+  void ReleaseStream(const Status&) override { RemoveHold(); }
+  bool CanRefuse() const override { return false; }
+
+  const std::unique_ptr<proto::RoutingService::Stub> stub_;
+  grpc::ClientContext context_;
+  RoutingFrame incoming_;
+  std::shared_ptr<Connection> self_;  ///< until OnDone
+};
+
+/// Our end of a stream that the peer opened.
+class Network::Accepted final : public Connection,
+                                public grpc::ServerBidiReactor<RoutingFrame, RoutingFrame> {
+ public:
+  Accepted(ConnectionEvents* events, const ConnectionLimits& limits, proto::RoutingHello hello,
+           grpc::CallbackServerContext* context)
+      : Connection(events, limits, std::move(hello)), context_(context) {}
+
+  void Run() {
+    self_ = shared_from_this();
+    StartRead(&incoming_);
+  }
+
+  /// Whose certificate it is. During OnHello.
+  bool IsNamed(const std::string& name) const {
+    return rpc::PeerIsNamed(*context_->auth_context(), name);
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return OnBroken();
+    OnFrame(&incoming_);
+    incoming_.Clear();
+    StartRead(&incoming_);
+  }
+  void OnWriteDone(bool ok) override { OnWritten(ok); }
+  void OnDone() override {
+    {
+      std::lock_guard lock(context_mutex_);
+      context_ = nullptr;
+    }
+    const std::shared_ptr<Connection> self = std::move(self_);
+    OnEnded(Status::Ok());
+  }
+
+ private:
+  void StartWrite(const RoutingFrame* frame) override {
+    grpc::ServerBidiReactor<RoutingFrame, RoutingFrame>::StartWrite(frame);
+  }
+  void CancelStream() override {
+    std::lock_guard lock(context_mutex_);
+    if (context_ != nullptr) context_->TryCancel();
+  }
+  void ReleaseStream(const Status& reason) override { Finish(rpc::ToGrpc(reason)); }
+  bool CanRefuse() const override { return true; }
+
+  std::mutex context_mutex_;
+  grpc::CallbackServerContext* context_;  ///< until OnDone
+  RoutingFrame incoming_;
+  std::shared_ptr<Connection> self_;  ///< until OnDone
+};
+
+Network::Network(NetworkOptions options, asio::any_io_executor executor,
+                 metrics::Registry* registry)
+    : options_(std::move(options)), executor_(std::move(executor)) {
+  if (registry == nullptr) return;
+  dial_failures_ = &registry->AddCounter("onggi_routing_dial_failures_total",
+                                         "Attempts to connect to a node that failed");
+  registry->AddGaugeCallback("onggi_routing_connected_nodes",
+                             "Nodes that requests can be forwarded to", {},
+                             [this] { return static_cast<double>(Connections().size()); });
+  registry->AddGaugeCallback("onggi_routing_queued_bytes",
+                             "Forwarded requests that wait to be sent, in bytes", {}, [this] {
+                               size_t bytes = 0;
+                               for (const auto& c : Connections()) bytes += c->queued_bytes();
+                               return static_cast<double>(bytes);
+                             });
+  registry->AddGaugeCallback("onggi_routing_calls", "Forwarded requests that have no answer yet",
+                             {}, [this] {
+                               size_t calls = 0;
+                               for (const auto& c : Connections()) calls += c->calls();
+                               return static_cast<double>(calls);
+                             });
+  registry->AddCounterCallback("onggi_routing_frames_total",
+                               "Frames sent to other nodes, of requests and answers", {}, [this] {
+                                 std::shared_lock lock(mutex_);
+                                 uint64_t frames = frames_of_the_past_;
+                                 for (const auto& connection : alive_)
+                                   frames += connection->frames_sent();
+                                 return static_cast<double>(frames);
+                               });
+}
+
+Network::~Network() { Stop(); }
+
+void Network::Start() { (void)scope_.Spawn(executor_, Run()); }
+
+void Network::Stop() {
+  std::vector<std::shared_ptr<Connection>> open;
+  {
+    std::unique_lock lock(mutex_);
+    stopping_ = true;
+    open.assign(alive_.begin(), alive_.end());
+  }
+  for (const auto& connection : open) connection->Close(Unavailable("the node is stopping"));
+  open.clear();
+  {
+    std::unique_lock lock(mutex_);
+    all_closed_.wait(lock, [this] { return alive_.empty(); });
+  }
+  scope_.Stop();
+}
+
+void Network::SetPeers(std::map<NodeId, Peer> peers) {
+  std::vector<std::shared_ptr<Connection>> gone;
+  {
+    std::unique_lock lock(mutex_);
+    for (auto it = links_.begin(); it != links_.end();) {
+      const auto peer = peers.find(it->first);
+      const bool stays = peer != peers.end() && peer->second == it->second.peer;
+      if (!stays && it->second.connection != nullptr) gone.push_back(it->second.connection);
+      it = stays ? std::next(it) : links_.erase(it);
+    }
+    for (auto& [node, peer] : peers) {
+      if (node == options_.self) continue;
+      links_.try_emplace(node).first->second.peer = std::move(peer);
+    }
+  }
+  for (const auto& connection : gone) {
+    connection->Close(Unavailable("the node has moved or left"));
+  }
+}
+
+std::shared_ptr<Connection> Network::Find(NodeId node) const {
+  std::shared_lock lock(mutex_);
+  const auto link = links_.find(node);
+  return link == links_.end() ? nullptr : link->second.connection;
+}
+
+bool Network::IsNear(NodeId node) const {
+  std::shared_lock lock(mutex_);
+  const auto link = links_.find(node);
+  return link != links_.end() && link->second.peer.zone == options_.zone;
+}
+
+std::vector<std::shared_ptr<Connection>> Network::Connections() const {
+  std::vector<std::shared_ptr<Connection>> connections;
+  std::shared_lock lock(mutex_);
+  for (const auto& [node, link] : links_) {
+    if (link.connection != nullptr) connections.push_back(link.connection);
+  }
+  return connections;
+}
+
+asio::awaitable<void> Network::Run() {
+  asio::steady_timer timer(co_await asio::this_coro::executor);
+  for (;;) {
+    Tick();
+    timer.expires_after(options_.tick);
+    boost::system::error_code error;
+    auto token = asio::redirect_error(asio::use_awaitable, error);
+    co_await timer.async_wait(token);
+    if (error || scope_.stopping()) co_return;
+  }
+}
+
+void Network::Tick() {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  std::vector<std::shared_ptr<Connection>> open;
+  std::vector<NodeId> to_dial;
+  {
+    std::unique_lock lock(mutex_);
+    if (stopping_) return;
+    open.assign(alive_.begin(), alive_.end());
+    for (auto& [node, link] : links_) {
+      if (node < options_.self || link.dialing || link.connection != nullptr) continue;
+      if (now < link.next_dial) continue;
+      link.dialing = true;
+      to_dial.push_back(node);
+    }
+  }
+  for (const auto& connection : open) connection->Tick(now);
+  for (const NodeId node : to_dial) Dial(node);
+}
+
+void Network::Dial(NodeId node) {
+  Peer peer;
+  std::shared_ptr<grpc::Channel> channel;
+  {
+    std::shared_lock lock(mutex_);
+    const auto link = links_.find(node);
+    if (link == links_.end()) return;
+    peer = link->second.peer;
+    channel = link->second.channel;
+  }
+  if (channel == nullptr) {
+    rpc::ChannelOptions channel_options;
+    channel_options.server_name = peer.certificate_name;
+    channel_options.own_connection = true;
+    channel_options.min_reconnect = options_.min_redial;
+    channel_options.max_reconnect = options_.max_redial;
+    auto made = rpc::MakeChannel(peer.endpoint, options_.tls, channel_options);
+    std::unique_lock lock(mutex_);
+    const auto link = links_.find(node);
+    if (link == links_.end()) return;
+    if (!made.ok()) {
+      link->second.dialing = false;
+      link->second.next_dial = std::chrono::steady_clock::now() + options_.max_redial;
+      log::Error("cannot make a connection", "node", node, "status", made.status());
+      return;
+    }
+    channel = link->second.channel = *std::move(made);
+  }
+  ConnectionEvents* const events = this;
+  auto connection =
+      std::make_shared<Dialed>(events, options_.limits, HelloTo(node), node, std::move(channel));
+  if (Register(connection)) connection->Run();
+}
+
+bool Network::Register(const std::shared_ptr<Connection>& connection) {
+  std::unique_lock lock(mutex_);
+  if (stopping_) return false;
+  alive_.insert(connection);
+  return true;
+}
+
+grpc::ServerBidiReactor<RoutingFrame, RoutingFrame>* Network::Exchange(
+    grpc::CallbackServerContext* context) {
+  class Refusal final : public grpc::ServerBidiReactor<RoutingFrame, RoutingFrame> {
+   public:
+    Refusal() { Finish(rpc::ToGrpc(Unavailable("the node is stopping"))); }
+    void OnDone() override { delete this; }
+  };
+  ConnectionEvents* const events = this;
+  auto connection = std::make_shared<Accepted>(events, options_.limits, HelloTo(NodeId()), context);
+  if (!Register(connection)) return new Refusal();
+  connection->Run();
+  return connection.get();
+}
+
+proto::RoutingHello Network::HelloTo(NodeId peer) const {
+  proto::RoutingHello hello;
+  hello.set_cluster_id(options_.cluster_id);
+  hello.set_node(options_.self.value);
+  hello.set_boot(options_.boot);
+  hello.set_to(peer.value);
+  hello.mutable_wire_versions()->set_oldest(kOldestWireVersion);
+  hello.mutable_wire_versions()->set_newest(kNewestWireVersion);
+  return hello;
+}
+
+Status Network::CheckHello(const Connection& connection, const proto::RoutingHello& hello) const {
+  const NodeId node(hello.node());
+  if (hello.cluster_id() != options_.cluster_id) {
+    return {Code::kInvalidArgument, "node " + node.ToString() + " belongs to cluster " +
+                                        hello.cluster_id() + ", this one to " +
+                                        options_.cluster_id};
+  }
+  if (hello.to() != 0 && NodeId(hello.to()) != options_.self) {
+    return {Code::kInvalidArgument, "node " + std::to_string(hello.to()) +
+                                        " was meant, this is node " + options_.self.ToString()};
+  }
+  if (hello.wire_versions().oldest() > kNewestWireVersion ||
+      hello.wire_versions().newest() < kOldestWireVersion) {
+    return {Code::kInvalidArgument, "node " + node.ToString() + " speaks other wire versions"};
+  }
+  if (connection.peer() != NodeId() && connection.peer() != node) {
+    return {Code::kInvalidArgument, "node " + connection.peer().ToString() + " was called, node " +
+                                        node.ToString() + " answered"};
+  }
+  return Status::Ok();
+}
+
+Status Network::OnHello(const std::shared_ptr<Connection>& connection,
+                        const proto::RoutingHello& hello) {
+  RETURN_IF_ERROR(CheckHello(*connection, hello));
+  const NodeId node(hello.node());
+  std::shared_ptr<Connection> replaced;
+  {
+    std::unique_lock lock(mutex_);
+    if (stopping_) return Unavailable("the node is stopping");
+    const auto found = links_.find(node);
+    if (found == links_.end()) {
+      return Unavailable("node " + node.ToString() + " is not known here (yet)");
+    }
+    Link& link = found->second;
+    if (const auto* accepted = dynamic_cast<const Accepted*>(connection.get());
+        accepted != nullptr && !options_.tls.disabled() && !link.peer.certificate_name.empty() &&
+        !accepted->IsNamed(link.peer.certificate_name)) {
+      return {Code::kInvalidArgument, "the certificate is not that of node " + node.ToString()};
+    }
+    connection->set_peer(node);
+    replaced = std::move(link.connection);
+    link.connection = connection;
+    link.dialing = false;
+    link.redial = std::chrono::milliseconds(0);
+    link.last_error = Status::Ok();
+  }
+  if (replaced != nullptr) replaced->Close(Unavailable("a newer connection has taken its place"));
+  return Status::Ok();
+}
+
+void Network::OnReady(const std::shared_ptr<Connection>& connection) {
+  if (on_connected_) on_connected_(connection->peer());
+}
+
+void Network::OnRequests(const std::shared_ptr<Connection>& connection, RoutingFrame* frame) {
+  if (handler_ != nullptr) handler_->OnRequests(connection, frame);
+}
+
+void Network::OnClosed(const std::shared_ptr<Connection>& connection, const Status& reason) {
+  const bool dialed = dynamic_cast<const Dialed*>(connection.get()) != nullptr;
+  if (handler_ != nullptr) handler_->OnClosed(connection);
+  bool tell = false, was_connected = false;
+  {
+    std::unique_lock lock(mutex_);
+    const auto found = links_.find(connection->peer());
+    if (found != links_.end()) {
+      Link& link = found->second;
+      was_connected = link.connection == connection;
+      if (was_connected) link.connection = nullptr;
+      if (dialed && (was_connected || link.connection == nullptr)) {
+        link.dialing = false;
+        link.redial = std::clamp(link.redial * 2, options_.min_redial, options_.max_redial);
+        const auto jitter =
+            link.redial.count() / 2 +
+            static_cast<int64_t>(FastRandom() % static_cast<uint64_t>(link.redial.count() + 1));
+        link.next_dial = std::chrono::steady_clock::now() +
+                         std::chrono::milliseconds(was_connected ? 0 : jitter);
+        tell = !stopping_ && (was_connected || link.last_error != reason);
+        link.last_error = reason;
+      } else {
+        tell = was_connected && !stopping_;
+      }
+    }
+    if (dialed && !was_connected && !stopping_ && dial_failures_ != nullptr) dial_failures_->Add();
+  }
+  if (tell) {
+    log::Warn(was_connected ? "a connection with a node has ended" : "cannot connect to a node",
+              "node", connection->peer(), "reason", reason);
+  }
+  std::unique_lock lock(mutex_);
+  frames_of_the_past_ += connection->frames_sent();
+  alive_.erase(connection);
+  if (alive_.empty()) all_closed_.notify_all();
+}
+
+}  // namespace onggi::routing
