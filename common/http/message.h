@@ -4,6 +4,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -29,6 +30,12 @@ struct Header {
 
 using onggi::EqualsIgnoreCase;
 using onggi::PercentDecode;
+
+/// What a handler knows of a request between TryHandle() and Handle(). Of the handler's own kind.
+class RequestState {
+ public:
+  virtual ~RequestState() = default;
+};
 
 /// A request as its handler sees it. Every view points into the connection's buffers and is valid
 /// until the answer is complete (until TryHandle returns true or the Handle coroutine ends), on the
@@ -61,6 +68,8 @@ class Request {
   boost::asio::io_context* io = nullptr;
   /// 52 characters, new for every request.
   std::string request_id;
+  /// Left by a TryHandle() that returns false, taken by Handle(), so that it need not begin again.
+  std::unique_ptr<RequestState> state;
 
   /// The first header of this name (any case), or nothing.
   std::optional<std::string_view> Find(std::string_view name) const;

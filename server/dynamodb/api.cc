@@ -90,7 +90,7 @@ ErrorType ErrorTypeOf(sigv4::AuthError error) {
 }
 
 /// One request between its first header and its answer.
-struct Api::Call {
+struct Api::Call final : http::RequestState {
   const OperationTable::Entry* entry = nullptr;
   ParserLease parser;
   std::string decoded_body;  ///< of a compressed request
@@ -179,6 +179,7 @@ bool Api::TryHandle(http::Request& request, http::Response& response) {
         call.entry->operation->TryRun(call.context, call.input, &response.body);
     if (!ran) {
       response.body.clear();
+      request.state = std::make_unique<Call>(std::move(call));
       return false;
     }
     outcome = std::move(*ran);
@@ -188,11 +189,17 @@ bool Api::TryHandle(http::Request& request, http::Response& response) {
 }
 
 boost::asio::awaitable<void> Api::Handle(http::Request& request, http::Response& response) {
-  // What a fast path refused comes here too, and plain requests when a caller skips TryHandle.
-  if (AnswerPlain(request, response)) co_return;
-  Call call;
-  call.entry = FindTarget(request);
-  Outcome outcome = Begin(request, call);
+  // What a fast path refused comes here half done, and plain requests when a caller skips
+  // TryHandle.
+  std::unique_ptr<http::RequestState> begun = std::move(request.state);
+  if (begun == nullptr && AnswerPlain(request, response)) co_return;
+  Call call = begun == nullptr ? Call() : std::move(static_cast<Call&>(*begun));
+  Outcome outcome;
+  if (begun == nullptr) {
+    call.entry = FindTarget(request);
+    outcome = Begin(request, call);
+  }
+  begun.reset();
   if (outcome.ok()) {
     outcome = co_await call.entry->operation->Run(call.context, call.input, &response.body);
   }
@@ -301,8 +308,7 @@ Outcome Api::Authenticate(const http::Request& request, Call& call) {
   return {};
 }
 
-std::shared_ptr<const Scope> Api::ScopeFor(std::string_view access_key,
-                                           std::string_view region) {
+std::shared_ptr<const Scope> Api::ScopeFor(std::string_view access_key, std::string_view region) {
   if (!options_.isolate_accounts || access_key.empty()) return default_scope_;
   return ScopeOf(access_key, region.empty() ? std::string_view(options_.region) : region);
 }
@@ -340,6 +346,7 @@ Outcome Api::Begin(const http::Request& request, Call& call) {
   call.context.operation = call.entry->model->name;
   call.context.request_id = request.request_id;
   call.context.host = request.Get("host");
+  call.context.deadline = request.arrival + options_.request_timeout;
   return {};
 }
 

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <shared_mutex>
@@ -28,6 +29,8 @@ struct ApiOptions {
   sigv4::SecretLookup secrets;
   /// A request's body after Content-Encoding is undone.
   size_t max_body = 16u << 20;
+  /// How long an operation goes on trying to be served, from the request's arrival.
+  std::chrono::milliseconds request_timeout{10'000};
   /// Answers of this size and more are compressed for clients that accept gzip.
   size_t min_gzip_body = 1024;
 };

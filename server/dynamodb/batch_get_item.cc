@@ -22,6 +22,8 @@ constexpr size_t kMaxKeys = 100;
 /// Items of a response, as billed; keys whose items did not fit go back as UnprocessedKeys.
 constexpr size_t kMaxResponseBytes = size_t{16} << 20;
 constexpr size_t kYieldBytes = 256 * 1024;
+/// Keys read together: their items are held until they are written.
+constexpr size_t kReadAtOnce = 32;
 
 struct KeyToGet {
   simdjson::dom::element json;  ///< as the request has it, for UnprocessedKeys
@@ -125,20 +127,25 @@ struct Progress {
 
 /// May a read that failed so be tried again by the client, key by key?
 bool IsTransient(const Status& status) {
-  return status.code() == Code::kUnavailable || status.code() == Code::kNotPrimary ||
-         status.code() == Code::kResourceExhausted;
+  switch (status.code()) {
+    case Code::kUnavailable:
+    case Code::kNotPrimary:
+    case Code::kResourceExhausted:
+    case Code::kUnknownOutcome:
+    case Code::kDeadlineExceeded: return true;
+    default: return false;
+  }
 }
 
-/// Reads one key and appends its item, when there is one, to `items`.
-Status GetOne(const partition::Partition& partition, TableRequest* request, KeyToGet* key,
-              ItemWriter* writer, Progress* progress, std::string* items) {
-  partition::PinnedItem item;
-  Status status = partition.Get(key->key, request->consistent, &item);
-  if (!status.ok()) {
+/// Takes what was read of one key and appends its item, when there is one, to `items`.
+Status TakeOne(const routing::RoutedRead& read, TableRequest* request, KeyToGet* key,
+               ItemWriter* writer, Progress* progress, std::string* items) {
+  if (!read.status.ok()) {
     key->unprocessed = true;
-    progress->last_failure = status;
-    return IsTransient(status) ? Status::Ok() : status;
+    progress->last_failure = read.status;
+    return IsTransient(read.status) ? Status::Ok() : read.status;
   }
+  const routing::ReadItem& item = read.item;
   const size_t bytes = item.found() ? item.item().BilledSize() : 0;
   if (progress->bytes + bytes > kMaxResponseBytes) {
     key->unprocessed = true;
@@ -176,7 +183,7 @@ void WriteUnprocessed(const TableRequest& request, std::string* body) {
 
 class BatchGetItem final : public Operation {
  public:
-  explicit BatchGetItem(partition::Directory* directory) : directory_(directory) {}
+  explicit BatchGetItem(routing::Router* router) : router_(router) {}
 
   boost::asio::awaitable<Outcome> Run(CallContext& context, Input input,
                                       std::string* body) override {
@@ -189,7 +196,7 @@ class BatchGetItem final : public Operation {
       if (&request != &requests.front()) body->push_back(',');
       model::WriteJsonString(request.name, body);
       body->append(":[");
-      Status status = co_await ReadTable(&request, &progress, body);
+      Status status = co_await ReadTable(context.deadline, &request, &progress, body);
       if (!status.ok()) co_return FromStatus(status);
       body->push_back(']');
     }
@@ -202,25 +209,44 @@ class BatchGetItem final : public Operation {
   }
 
  private:
-  boost::asio::awaitable<Status> ReadTable(TableRequest* request, Progress* progress,
-                                           std::string* body) {
+  boost::asio::awaitable<Status> ReadTable(SteadyTime deadline, TableRequest* request,
+                                           Progress* progress, std::string* body) {
     ItemWriter writer(request->projection ? &*request->projection : nullptr);
-    for (KeyToGet& key : request->keys) {
-      auto partition = co_await FindPartition(directory_, request->table->id(), key.key);
-      if (!partition.ok()) {
-        if (!IsTransient(partition.status())) co_return partition.status();
-        key.unprocessed = true;
-        progress->last_failure = partition.status();
-        continue;
+    for (size_t first = 0; first < request->keys.size(); first += kReadAtOnce) {
+      const size_t count = std::min(kReadAtOnce, request->keys.size() - first);
+      std::vector<routing::RoutedRead> reads(count);
+      for (size_t i = 0; i < count; ++i) {
+        reads[i].table = request->table->id();
+        reads[i].key = request->keys[first + i].key;
+        reads[i].consistent = request->consistent;
       }
-      Status status = GetOne(**partition, request, &key, &writer, progress, body);
-      if (!status.ok()) co_return status;
-      if (progress->bytes_since_yield < kYieldBytes) continue;
-      progress->bytes_since_yield = 0;
-      const auto executor = co_await boost::asio::this_coro::executor;
-      co_await boost::asio::post(executor, boost::asio::use_awaitable);
+      co_await Read(reads, deadline);
+      for (size_t i = 0; i < count; ++i) {
+        Status status =
+            TakeOne(reads[i], request, &request->keys[first + i], &writer, progress, body);
+        if (!status.ok()) co_return status;
+        if (progress->bytes_since_yield < kYieldBytes) continue;
+        progress->bytes_since_yield = 0;
+        const auto executor = co_await boost::asio::this_coro::executor;
+        co_await boost::asio::post(executor, boost::asio::use_awaitable);
+      }
     }
     co_return Status::Ok();
+  }
+
+  /// Those that this node cannot serve at once go out together.
+  boost::asio::awaitable<void> Read(std::vector<routing::RoutedRead>& reads, SteadyTime deadline) {
+    std::vector<size_t> places;
+    std::vector<routing::RoutedRead> elsewhere;
+    for (size_t i = 0; i < reads.size(); ++i) {
+      if (router_->TryGet(&reads[i])) continue;
+      places.push_back(i);
+      elsewhere.push_back(std::move(reads[i]));
+    }
+    if (elsewhere.empty()) co_return;
+    const std::span<routing::RoutedRead> span(elsewhere);
+    co_await router_->Get(span, deadline);
+    for (size_t i = 0; i < places.size(); ++i) reads[places[i]] = std::move(elsewhere[i]);
   }
 
   static void Finish(Input input, const std::vector<TableRequest>& requests, ObjectWriter* response,
@@ -245,13 +271,13 @@ class BatchGetItem final : public Operation {
     response->Close();
   }
 
-  partition::Directory* const directory_;
+  routing::Router* const router_;
 };
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeBatchGetItem(partition::Directory* directory) {
-  return std::make_unique<BatchGetItem>(directory);
+std::unique_ptr<Operation> MakeBatchGetItem(routing::Router* router) {
+  return std::make_unique<BatchGetItem>(router);
 }
 
 }  // namespace onggi::dynamodb

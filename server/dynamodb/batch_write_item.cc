@@ -30,7 +30,7 @@ struct TableRequest {
   std::string_view name;
   std::vector<Write> writes;
   std::shared_ptr<const Table> table;
-  size_t first_task = 0;
+  size_t first_write = 0;
 };
 
 Outcome ParseWrite(simdjson::dom::element json, Write* write) {
@@ -124,26 +124,26 @@ bool IsUnprocessed(const Status& status) {
 }
 
 /// What the whole batch answers: an error when a write failed for good, or when none was done.
-Outcome OutcomeOf(std::span<const partition::WriteTask> tasks) {
+Outcome OutcomeOf(std::span<const routing::RoutedWrite> writes) {
   size_t unprocessed = 0;
-  for (const partition::WriteTask& task : tasks) {
-    if (task.outcome.status.ok()) continue;
-    if (!IsUnprocessed(task.outcome.status)) return FromStatus(task.outcome.status);
+  for (const routing::RoutedWrite& write : writes) {
+    if (write.outcome.status.ok()) continue;
+    if (!IsUnprocessed(write.outcome.status)) return FromStatus(write.outcome.status);
     ++unprocessed;
   }
-  if (!tasks.empty() && unprocessed == tasks.size()) {
-    return FromStatus(tasks.front().outcome.status);
+  if (!writes.empty() && unprocessed == writes.size()) {
+    return FromStatus(writes.front().outcome.status);
   }
   return {};
 }
 
 void WriteUnprocessed(const std::vector<TableRequest>& requests,
-                      std::span<const partition::WriteTask> tasks, std::string* body) {
+                      std::span<const routing::RoutedWrite> writes, std::string* body) {
   body->push_back('{');
   for (const TableRequest& request : requests) {
     bool first = true;
     for (size_t i = 0; i < request.writes.size(); ++i) {
-      if (tasks[request.first_task + i].outcome.status.ok()) continue;
+      if (writes[request.first_write + i].outcome.status.ok()) continue;
       if (first) {
         if (body->back() != '{') body->push_back(',');
         model::WriteJsonString(request.name, body);
@@ -160,7 +160,7 @@ void WriteUnprocessed(const std::vector<TableRequest>& requests,
 }
 
 void WriteCollectionMetrics(const std::vector<TableRequest>& requests,
-                            std::span<const partition::WriteTask> tasks, std::string* body) {
+                            std::span<const routing::RoutedWrite> writes, std::string* body) {
   body->push_back('{');
   for (const TableRequest& request : requests) {
     const partition::TableSchema& schema = *request.table->schema;
@@ -171,7 +171,7 @@ void WriteCollectionMetrics(const std::vector<TableRequest>& requests,
     // One entry for each collection, with its size after the last of its writes.
     std::unordered_set<std::string_view> seen;
     for (size_t i = request.writes.size(); i-- > 0;) {
-      const partition::WriteOutcome& outcome = tasks[request.first_task + i].outcome;
+      const partition::WriteOutcome& outcome = writes[request.first_write + i].outcome;
       const model::ItemView item(request.writes[i].item);
       if (!outcome.status.ok() ||
           !seen.insert(item.Find(schema.partition_key.name).encoded()).second) {
@@ -186,11 +186,11 @@ void WriteCollectionMetrics(const std::vector<TableRequest>& requests,
 }
 
 void Answer(Input input, const std::vector<TableRequest>& requests,
-            std::span<const partition::WriteTask> tasks, std::string* body) {
+            std::span<const routing::RoutedWrite> writes, std::string* body) {
   ObjectWriter response(body);
-  WriteUnprocessed(requests, tasks, response.Key("UnprocessedItems"));
+  WriteUnprocessed(requests, writes, response.Key("UnprocessedItems"));
   if (input.StringOr("ReturnItemCollectionMetrics", "NONE") == "SIZE") {
-    WriteCollectionMetrics(requests, tasks, response.Key("ItemCollectionMetrics"));
+    WriteCollectionMetrics(requests, writes, response.Key("ItemCollectionMetrics"));
   }
   const CapacityDetail detail = CapacityDetailOf(input);
   if (detail == CapacityDetail::kNone) return;
@@ -198,7 +198,7 @@ void Answer(Input input, const std::vector<TableRequest>& requests,
              [&](const TableRequest& request, std::string* out) {
                ConsumedCapacity consumed;
                for (size_t i = 0; i < request.writes.size(); ++i) {
-                 const auto& outcome = tasks[request.first_task + i].outcome;
+                 const auto& outcome = writes[request.first_write + i].outcome;
                  if (outcome.status.ok()) consumed.AddWrite(outcome);
                }
                WriteConsumedCapacity(detail, request.name, *request.table->schema, consumed, -1,
@@ -208,7 +208,7 @@ void Answer(Input input, const std::vector<TableRequest>& requests,
 
 class BatchWriteItem final : public Operation {
  public:
-  explicit BatchWriteItem(partition::Directory* directory) : directory_(directory) {}
+  explicit BatchWriteItem(routing::Router* router) : router_(router) {}
 
   boost::asio::awaitable<Outcome> Run(CallContext& context, Input input,
                                       std::string* body) override {
@@ -216,24 +216,22 @@ class BatchWriteItem final : public Operation {
     if (Outcome outcome = Prepare(context, input, &requests); !outcome.ok()) co_return outcome;
     size_t count = 0;
     for (TableRequest& request : requests) {
-      request.first_task = count;
+      request.first_write = count;
       count += request.writes.size();
     }
-    std::vector<partition::WriteTask> tasks(count);
+    std::vector<routing::RoutedWrite> writes(count);
     for (TableRequest& request : requests) {
       for (size_t i = 0; i < request.writes.size(); ++i) {
         const Write& write = request.writes[i];
-        partition::WriteTask& task = tasks[request.first_task + i];
-        auto partition = co_await FindPartition(directory_, request.table->id(), write.key);
-        if (!partition.ok()) co_return FromStatus(partition.status());
-        task.partition = std::move(partition).value();
-        task.request.kind = write.kind;
-        task.request.key = write.key;
-        task.request.item = model::ItemView(write.item);
+        routing::RoutedWrite& routed = writes[request.first_write + i];
+        routed.table = request.table->id();
+        routed.request.kind = write.kind;
+        routed.request.key = write.key;
+        routed.request.item = model::ItemView(write.item);
       }
     }
-    const std::span<partition::WriteTask> span(tasks);
-    co_await partition::Execute(span);
+    const std::span<routing::RoutedWrite> span(writes);
+    co_await router_->Write(span, context.deadline);
     if (Outcome outcome = OutcomeOf(span); !outcome.ok()) co_return outcome;
     Answer(input, requests, span, body);
     co_return Outcome();
@@ -249,13 +247,13 @@ class BatchWriteItem final : public Operation {
     return outcome;
   }
 
-  partition::Directory* const directory_;
+  routing::Router* const router_;
 };
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeBatchWriteItem(partition::Directory* directory) {
-  return std::make_unique<BatchWriteItem>(directory);
+std::unique_ptr<Operation> MakeBatchWriteItem(routing::Router* router) {
+  return std::make_unique<BatchWriteItem>(router);
 }
 
 }  // namespace onggi::dynamodb

@@ -64,11 +64,9 @@ Outcome Prepare(const CallContext& context, Input input, GetItemCall* call) {
   return CheckKeyPaths(schema, call->projection->attributes());
 }
 
-Outcome Answer(const partition::Partition& partition, const GetItemCall& call, std::string* body) {
-  partition::PinnedItem item;
-  if (Status status = partition.Get(call.key, call.consistent, &item); !status.ok()) {
-    return FromStatus(status);
-  }
+Outcome Answer(const GetItemCall& call, const routing::RoutedRead& read, std::string* body) {
+  if (!read.status.ok()) return FromStatus(read.status);
+  const routing::ReadItem& item = read.item;
   ObjectWriter response(body);
   if (item.found()) {
     response.Key("Item");
@@ -84,9 +82,17 @@ Outcome Answer(const partition::Partition& partition, const GetItemCall& call, s
   return {};
 }
 
+routing::RoutedRead ReadOf(const GetItemCall& call) {
+  routing::RoutedRead read;
+  read.table = call.table->id();
+  read.key = call.key;
+  read.consistent = call.consistent;
+  return read;
+}
+
 class GetItem final : public Operation {
  public:
-  explicit GetItem(partition::Directory* directory) : directory_(directory) {}
+  explicit GetItem(routing::Router* router) : router_(router) {}
 
   bool HasFastPath() const override { return true; }
 
@@ -95,9 +101,9 @@ class GetItem final : public Operation {
     call.Clear();
     Outcome outcome = Prepare(context, input, &call);
     if (outcome.ok()) {
-      const auto partition = directory_->TryFind(call.table->id(), call.key);
-      if (partition == nullptr) return std::nullopt;
-      outcome = Answer(*partition, call, body);
+      routing::RoutedRead read = ReadOf(call);
+      if (!router_->TryGet(&read)) return std::nullopt;
+      outcome = Answer(call, read, body);
     }
     call.table.reset();  // not kept alive by an idle thread
     return outcome;
@@ -107,19 +113,20 @@ class GetItem final : public Operation {
                                       std::string* body) override {
     GetItemCall call;
     if (Outcome outcome = Prepare(context, input, &call); !outcome.ok()) co_return outcome;
-    auto partition = co_await FindPartition(directory_, call.table->id(), call.key);
-    if (!partition.ok()) co_return FromStatus(partition.status());
-    co_return Answer(**partition, call, body);
+    routing::RoutedRead read = ReadOf(call);
+    const std::span<routing::RoutedRead> reads(&read, 1);
+    co_await router_->Get(reads, context.deadline);
+    co_return Answer(call, read, body);
   }
 
  private:
-  partition::Directory* const directory_;
+  routing::Router* const router_;
 };
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeGetItem(partition::Directory* directory) {
-  return std::make_unique<GetItem>(directory);
+std::unique_ptr<Operation> MakeGetItem(routing::Router* router) {
+  return std::make_unique<GetItem>(router);
 }
 
 }  // namespace onggi::dynamodb

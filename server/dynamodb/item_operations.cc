@@ -2,21 +2,27 @@
 
 namespace onggi::dynamodb {
 
-void RegisterItemOperations(partition::Directory* directory, OperationTable* operations) {
-  operations->Add("GetItem", MakeGetItem(directory));
-  operations->Add("PutItem", MakePutItem(directory));
-  operations->Add("UpdateItem", MakeUpdateItem(directory));
-  operations->Add("DeleteItem", MakeDeleteItem(directory));
-  operations->Add("BatchGetItem", MakeBatchGetItem(directory));
-  operations->Add("BatchWriteItem", MakeBatchWriteItem(directory));
-  operations->Add("Query", MakeQuery(directory));
-  operations->Add("Scan", MakeScan(directory));
+void RegisterItemOperations(routing::Router* router, OperationTable* operations) {
+  operations->Add("GetItem", MakeGetItem(router));
+  operations->Add("PutItem", MakePutItem(router));
+  operations->Add("UpdateItem", MakeUpdateItem(router));
+  operations->Add("DeleteItem", MakeDeleteItem(router));
+  operations->Add("BatchGetItem", MakeBatchGetItem(router));
+  operations->Add("BatchWriteItem", MakeBatchWriteItem(router));
+  operations->Add("Query", MakeQuery(router));
+  operations->Add("Scan", MakeScan(router));
 }
 
-boost::asio::awaitable<Result<std::shared_ptr<partition::Partition>>> FindPartition(
-    partition::Directory* directory, TableId table, std::string_view key) {
-  if (auto partition = directory->TryFind(table, key)) co_return partition;
-  co_return co_await directory->Find(table, key);
+boost::asio::awaitable<TableFigures> RoutedStatistics::Figures(TableId table) {
+  const partition::PartitionStatistics sum = co_await router_->Figures(table);
+  TableFigures figures;
+  figures.item_count = sum.item_count;
+  figures.size_bytes = sum.item_bytes;
+  for (const auto& index : sum.local_indexes) {
+    figures.local_indexes.push_back({index.entry_count, index.entry_bytes});
+    figures.size_bytes += index.entry_bytes;
+  }
+  co_return figures;
 }
 
 }  // namespace onggi::dynamodb

@@ -1,33 +1,35 @@
 #pragma once
 
-#include <boost/asio/awaitable.hpp>
 #include <memory>
-#include <string>
-#include <string_view>
 
 #include "server/dynamodb/catalog.h"
 #include "server/dynamodb/operation.h"
-#include "server/partition/directory.h"
+#include "server/routing/router.h"
 
 namespace onggi::dynamodb {
 
 /// Adds GetItem, PutItem, UpdateItem, DeleteItem, BatchGetItem, BatchWriteItem, Query and Scan.
-/// `directory` outlives `operations`.
-void RegisterItemOperations(partition::Directory* directory, OperationTable* operations);
+/// `router` outlives `operations`.
+void RegisterItemOperations(routing::Router* router, OperationTable* operations);
 
 // One maker per family, for the function above.
-std::unique_ptr<Operation> MakeGetItem(partition::Directory* directory);
-std::unique_ptr<Operation> MakePutItem(partition::Directory* directory);
-std::unique_ptr<Operation> MakeUpdateItem(partition::Directory* directory);
-std::unique_ptr<Operation> MakeDeleteItem(partition::Directory* directory);
-std::unique_ptr<Operation> MakeBatchGetItem(partition::Directory* directory);
-std::unique_ptr<Operation> MakeBatchWriteItem(partition::Directory* directory);
-std::unique_ptr<Operation> MakeQuery(partition::Directory* directory);
-std::unique_ptr<Operation> MakeScan(partition::Directory* directory);
+std::unique_ptr<Operation> MakeGetItem(routing::Router* router);
+std::unique_ptr<Operation> MakePutItem(routing::Router* router);
+std::unique_ptr<Operation> MakeUpdateItem(routing::Router* router);
+std::unique_ptr<Operation> MakeDeleteItem(routing::Router* router);
+std::unique_ptr<Operation> MakeBatchGetItem(routing::Router* router);
+std::unique_ptr<Operation> MakeBatchWriteItem(routing::Router* router);
+std::unique_ptr<Operation> MakeQuery(routing::Router* router);
+std::unique_ptr<Operation> MakeScan(routing::Router* router);
 
-/// The partition of `key`, opening it where needed. Suspends only then. Error: NotFound, the table
-/// is gone.
-boost::asio::awaitable<Result<std::shared_ptr<partition::Partition>>> FindPartition(
-    partition::Directory* directory, TableId table, std::string_view key);
+/// Live figures of tables, over all of their partitions, wherever they are. `router` outlives it.
+class RoutedStatistics final : public TableStatistics {
+ public:
+  explicit RoutedStatistics(routing::Router* router) : router_(router) {}
+  boost::asio::awaitable<TableFigures> Figures(TableId table) override;
+
+ private:
+  routing::Router* const router_;
+};
 
 }  // namespace onggi::dynamodb

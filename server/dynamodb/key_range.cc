@@ -95,18 +95,6 @@ KeyRange RangeOfSegment(uint32_t segment, uint32_t total) {
   return range;
 }
 
-std::string PositionOf(const partition::TableSchema& schema, int index,
-                       const model::ItemView& item) {
-  std::string key;
-  model::AppendCollectionPrefix(item.Find(schema.partition_key.name), &key);
-  if (index >= 0) {
-    const auto& local = schema.local_indexes[static_cast<size_t>(index)];
-    model::AppendTerminated(item.Find(local.sort_key.name), &key);
-  }
-  if (schema.sort_key) model::AppendSortKey(item.Find(schema.sort_key->name), &key);
-  return key;
-}
-
 bool SatisfiesSortCondition(const KeyCondition& condition, ValueView sort_key) {
   const ValueView value(condition.range_value);
   const auto order = [&] { return ValueView::Compare(sort_key, value); };

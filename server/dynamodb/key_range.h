@@ -6,6 +6,7 @@
 #include "server/expression/key_condition.h"
 #include "server/model/value.h"
 #include "server/partition/schema.h"
+#include "server/routing/page.h"
 
 /// Queries and scan segments as ranges of encoded keys. `index` is the number of a local index, or
 /// -1 for the table's items: each has its own key space (partition.h, KeySpace).
@@ -27,10 +28,7 @@ KeyRange RangeOfQuery(bool is_index, const expression::KeyCondition& condition);
 /// Segment `segment` of `total` (segment < total): the space of hashes cut into even parts.
 KeyRange RangeOfSegment(uint32_t segment, uint32_t total);
 
-/// The encoded key in the space of `index` of an item or index entry that has all of its key
-/// attributes.
-std::string PositionOf(const partition::TableSchema& schema, int index,
-                       const model::ItemView& item);
+using routing::PositionOf;
 
 /// Does a sort key satisfy the condition? Types match.
 bool SatisfiesSortCondition(const expression::KeyCondition& condition, model::ValueView sort_key);

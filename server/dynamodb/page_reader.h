@@ -11,7 +11,7 @@
 #include "server/dynamodb/key_range.h"
 #include "server/expression/condition.h"
 #include "server/expression/projection.h"
-#include "server/partition/directory.h"
+#include "server/routing/router.h"
 
 namespace onggi::dynamodb {
 
@@ -33,13 +33,10 @@ struct PageRequest {
   CapacityDetail detail = CapacityDetail::kNone;
 };
 
-/// A page ends behind the item that takes it to 1 MB, counted before the filter.
-inline constexpr size_t kMaxPageBytes = size_t{1} << 20;
-
 /// Reads one page and appends the response: Items, Count, ScannedCount, LastEvaluatedKey where the
 /// page ended at the limit or at 1 MB, ConsumedCapacity. Lets other requests of its thread go first
 /// every 256 KB. Errors: those of the partitions, as FromStatus() has them.
-boost::asio::awaitable<Outcome> ReadPage(partition::Directory* directory,
-                                         const PageRequest& request, std::string* body);
+boost::asio::awaitable<Outcome> ReadPage(routing::Router* router, const PageRequest& request,
+                                         SteadyTime deadline, std::string* body);
 
 }  // namespace onggi::dynamodb

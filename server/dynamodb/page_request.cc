@@ -28,8 +28,8 @@ Select SelectOf(std::string_view text) {
 
 class PageOperation final : public Operation {
  public:
-  PageOperation(partition::Directory* directory, PreparePage prepare)
-      : directory_(directory), prepare_(prepare) {}
+  PageOperation(routing::Router* router, PreparePage prepare)
+      : router_(router), prepare_(prepare) {}
 
   boost::asio::awaitable<Outcome> Run(CallContext& context, Input input,
                                       std::string* body) override {
@@ -37,11 +37,11 @@ class PageOperation final : public Operation {
     PageRequest request;
     Outcome outcome = prepare_(context, input, &parameters, &request);
     if (!outcome.ok()) co_return outcome;
-    co_return co_await ReadPage(directory_, request, body);
+    co_return co_await ReadPage(router_, request, context.deadline, body);
   }
 
  private:
-  partition::Directory* const directory_;
+  routing::Router* const router_;
   const PreparePage prepare_;
 };
 
@@ -159,8 +159,8 @@ Outcome CheckPagePaths(const PageRequest& request) {
   return CheckKeyPaths(schema, request.filter->attributes());
 }
 
-std::unique_ptr<Operation> MakePageOperation(partition::Directory* directory, PreparePage prepare) {
-  return std::make_unique<PageOperation>(directory, prepare);
+std::unique_ptr<Operation> MakePageOperation(routing::Router* router, PreparePage prepare) {
+  return std::make_unique<PageOperation>(router, prepare);
 }
 
 }  // namespace onggi::dynamodb

@@ -35,11 +35,11 @@ Outcome CheckStartKey(const PageRequest& request, const std::string& start_key,
                       std::string_view count_message);
 
 /// Makes `request`, which points into `parameters`, of a validated input.
-using PreparePage = Outcome (*)(const CallContext& context, Input input,
-                                PageParameters* parameters, PageRequest* request);
+using PreparePage = Outcome (*)(const CallContext& context, Input input, PageParameters* parameters,
+                                PageRequest* request);
 
 /// The operation that answers with the page (ReadPage) that `prepare` asks for.
-std::unique_ptr<Operation> MakePageOperation(partition::Directory* directory, PreparePage prepare);
+std::unique_ptr<Operation> MakePageOperation(routing::Router* router, PreparePage prepare);
 
 /// Paths of projection and filter may not look into key attributes.
 Outcome CheckPagePaths(const PageRequest& request);

@@ -23,6 +23,7 @@ ParserLease::ParserLease() {
 }
 
 ParserLease::~ParserLease() {
+  if (parser_ == nullptr) return;
   auto& pool = Pool();
   if (parser_->capacity() <= kKeptCapacity && pool.size() < kKeptParsers) {
     pool.push_back(std::move(parser_));

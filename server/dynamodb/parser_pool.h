@@ -18,6 +18,8 @@ class ParserLease {
 
   ParserLease();
   ~ParserLease();
+  /// `other` holds none from now on, and may only be destroyed.
+  ParserLease(ParserLease&& other) noexcept = default;
   ParserLease(const ParserLease&) = delete;
   ParserLease& operator=(const ParserLease&) = delete;
 

@@ -154,8 +154,8 @@ Outcome Prepare(const CallContext& context, Input input, PageParameters* paramet
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeQuery(partition::Directory* directory) {
-  return MakePageOperation(directory, Prepare);
+std::unique_ptr<Operation> MakeQuery(routing::Router* router) {
+  return MakePageOperation(router, Prepare);
 }
 
 }  // namespace onggi::dynamodb

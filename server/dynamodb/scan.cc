@@ -94,8 +94,8 @@ Outcome Prepare(const CallContext& context, Input input, PageParameters* paramet
 
 }  // namespace
 
-std::unique_ptr<Operation> MakeScan(partition::Directory* directory) {
-  return MakePageOperation(directory, Prepare);
+std::unique_ptr<Operation> MakeScan(routing::Router* router) {
+  return MakePageOperation(router, Prepare);
 }
 
 }  // namespace onggi::dynamodb

@@ -1,4 +1,3 @@
-#include <array>
 #include <optional>
 
 #include "server/dynamodb/capacity.h"
@@ -189,42 +188,37 @@ Outcome Answer(Kind kind, const WriteCall& call, const partition::WriteOutcome& 
 
 class WriteItem final : public Operation {
  public:
-  WriteItem(Kind kind, partition::Directory* directory) : kind_(kind), directory_(directory) {}
+  WriteItem(Kind kind, routing::Router* router) : kind_(kind), router_(router) {}
 
   boost::asio::awaitable<Outcome> Run(CallContext& context, Input input,
                                       std::string* body) override {
     WriteCall call;
     if (Outcome outcome = Prepare(kind_, context, input, &call); !outcome.ok()) co_return outcome;
-    std::array<partition::WriteTask, 1> tasks;
-    tasks[0].partition = directory_->TryFind(call.table->id(), call.key);
-    if (tasks[0].partition == nullptr) {
-      auto found = co_await directory_->Find(call.table->id(), call.key);
-      if (!found.ok()) co_return FromStatus(found.status());
-      tasks[0].partition = std::move(found).value();
-    }
-    FillRequest(kind_, call, &tasks[0].request);
-    const std::span<partition::WriteTask> span(tasks);
-    co_await partition::Execute(span);
-    co_return Answer(kind_, call, tasks[0].outcome, body);
+    routing::RoutedWrite write;
+    write.table = call.table->id();
+    FillRequest(kind_, call, &write.request);
+    const std::span<routing::RoutedWrite> writes(&write, 1);
+    co_await router_->Write(writes, context.deadline);
+    co_return Answer(kind_, call, write.outcome, body);
   }
 
  private:
   const Kind kind_;
-  partition::Directory* const directory_;
+  routing::Router* const router_;
 };
 
 }  // namespace
 
-std::unique_ptr<Operation> MakePutItem(partition::Directory* directory) {
-  return std::make_unique<WriteItem>(Kind::kPut, directory);
+std::unique_ptr<Operation> MakePutItem(routing::Router* router) {
+  return std::make_unique<WriteItem>(Kind::kPut, router);
 }
 
-std::unique_ptr<Operation> MakeUpdateItem(partition::Directory* directory) {
-  return std::make_unique<WriteItem>(Kind::kUpdate, directory);
+std::unique_ptr<Operation> MakeUpdateItem(routing::Router* router) {
+  return std::make_unique<WriteItem>(Kind::kUpdate, router);
 }
 
-std::unique_ptr<Operation> MakeDeleteItem(partition::Directory* directory) {
-  return std::make_unique<WriteItem>(Kind::kDelete, directory);
+std::unique_ptr<Operation> MakeDeleteItem(routing::Router* router) {
+  return std::make_unique<WriteItem>(Kind::kDelete, router);
 }
 
 }  // namespace onggi::dynamodb

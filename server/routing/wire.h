@@ -76,6 +76,7 @@ void AddFigures(const partition::PartitionStatistics& one, partition::PartitionS
 
 // -- Requests of ours. ------------------------------------------------------------------------
 
+/// Reads an item.
 class GetCall final : public PendingCall {
  public:
   TableId table;
@@ -93,6 +94,7 @@ class GetCall final : public PendingCall {
   }
 };
 
+/// Writes an item.
 class WriteCall final : public PendingCall {
  public:
   TableId table;
@@ -111,6 +113,7 @@ class WriteCall final : public PendingCall {
   }
 };
 
+/// Reads what one partition has of a page.
 class PageCall final : public PendingCall {
  public:
   const PageQuery* query = nullptr;
@@ -127,6 +130,7 @@ class PageCall final : public PendingCall {
   }
 };
 
+/// Counts what partitions hold.
 class FiguresCall final : public PendingCall {
  public:
   TableId table;

@@ -19,8 +19,11 @@ _EXPRESSION = _MODEL | {"server/expression"}
 _RPC = _GROUND | {"common/proto", "common/rpc"}
 _TRANSPORT = _RPC | {"replication/group", "replication/lease"}
 _METADATA = _GROUND | {"common/proto", "replication/metadata"}
-_PARTITION = _EXPRESSION | _METADATA | {"replication/log", "replication/group", "server/storage"}
-_DYNAMODB = _PARTITION | {"server/partition", "common/http"}
+# The interfaces of transport and checkpoints are headers without gRPC.
+_REPLICA = _METADATA | {"replication/log", "replication/group", "replication/lease", "replication/transport"}
+_PARTITION = _EXPRESSION | _REPLICA | {"replication/replica", "replication/checkpoint", "server/storage"}
+_ROUTING = _PARTITION | _RPC | {"server/partition"}
+_DYNAMODB = _ROUTING | {"server/routing", "common/http"}
 ALLOWED = {
     "common": set(),
     "common/http": _GROUND,
@@ -34,7 +37,9 @@ ALLOWED = {
     "replication/metadata": _METADATA,
     "replication/transport": _TRANSPORT,
     "replication/checkpoint": _TRANSPORT | {"replication/transport"},
+    "replication/replica": _REPLICA,
     "server/partition": _PARTITION,
+    "server/routing": _ROUTING,
     "server/dynamodb": _DYNAMODB,
     "server/grpc": _DYNAMODB | _RPC | {"server/dynamodb", "onggi/v1"},
     "coordinator": _METADATA | {"common/rpc"},

@@ -22,6 +22,8 @@
 #include "server/dynamodb/item_operations.h"
 #include "server/dynamodb/schema.h"
 #include "server/partition/partition_manager.h"
+#include "server/routing/route_map.h"
+#include "server/routing/router.h"
 #include "server/storage/partition_store.h"
 
 namespace onggi::dynamodb {
@@ -56,12 +58,22 @@ class Node {
     manager_ = std::make_unique<partition::PartitionManager>(environment_, &io_,
                                                              partition::ManagerOptions());
     CHECK(manager_->Start().ok());
-    RegisterItemOperations(manager_.get(), &operations_);
+    routes_ = std::make_unique<routing::RouteMap>(*metadata_, io_.executor(0));
+    CHECK(routes_->Start().ok());
+    routing::RouterOptions router_options;
+    router_options.self = NodeId(1);
+    router_ = std::make_unique<routing::Router>(router_options, manager_.get(), routes_.get(),
+                                                nullptr, nullptr);
+    RegisterItemOperations(router_.get(), &operations_);
   }
 
   ~Node() {
+    router_->Stop();
     manager_->Stop();
+    routes_->Stop();
+    router_.reset();
     io_.Stop();
+    routes_.reset();
     manager_.reset();
     log_->Close();
     metadata_->Close();
@@ -199,6 +211,8 @@ class Node {
   std::unique_ptr<metadata::EmbeddedStore> metadata_;
   partition::PartitionEnvironment environment_;
   std::unique_ptr<partition::PartitionManager> manager_;
+  std::unique_ptr<routing::RouteMap> routes_;
+  std::unique_ptr<routing::Router> router_;
   Catalog catalog_;
   Scope scope_{"default", "us-east-1", "000000000000"};
   OperationTable operations_;
