@@ -1,31 +1,47 @@
 #include "server/partition/partition.h"
 
-#include <filesystem>
+#include <utility>
 
 #include "common/log.h"
 #include "common/varint.h"
+#include "replication/group/record.h"
 #include "server/partition/effects.h"
+#include "server/partition/replica_files.h"
 
 namespace onggi::partition {
 namespace {
 
+constexpr char kNotServed[] = "the partition is not served here now";
+constexpr char kNotHeld[] = "the partition does not hold the key";
+
 /// What is left to do for a partition that nobody refers to.
 struct Closing {
-  std::unique_ptr<storage::PartitionStore> store;
+  std::vector<std::unique_ptr<storage::PartitionStore>> stores;
   std::string directory;  ///< to remove; empty: it stays
+  std::string parent;
   PartitionId id;
+  std::shared_ptr<std::atomic<bool>> closed;
 
   void Run() {
-    store.reset();
-    if (directory.empty()) return;
-    std::error_code error;
-    std::filesystem::remove_all(directory, error);
-    if (error) {
-      log::Warn("cannot remove a dropped partition's files", "partition", id, "error",
-                error.message());
+    stores.clear();
+    Status removed;
+    if (!directory.empty()) {
+      removed = RemoveReplicaDirectory(directory);
+    } else if (!parent.empty()) {
+      removed = RemoveOldStores(parent);
     }
+    if (!removed.ok()) {
+      log::Warn("cannot remove a partition's files", "partition", id, "status", removed);
+    }
+    if (closed != nullptr) closed->store(true);
   }
 };
+
+/// As the service counts: 4 KB, half of it for eventual consistency. Stored bytes stand for billed.
+double ReadUnits(size_t bytes, bool consistent) {
+  const double units = std::max<double>(1, static_cast<double>((bytes + 4095) / 4096));
+  return consistent ? units : units / 2;
+}
 
 std::string Prefixed(char space, std::string_view key) {
   std::string out;
@@ -37,22 +53,35 @@ std::string Prefixed(char space, std::string_view key) {
 
 }  // namespace
 
+Cursor::~Cursor() {
+  if (bytes_ > 0) partition_->load().OnRead({}, ReadUnits(bytes_, consistent_));
+}
+
 bool Cursor::Valid() const { return it_->Valid(); }
-void Cursor::Next() { it_->Next(); }
+void Cursor::Next() {
+  bytes_ += it_->value().size();
+  it_->Next();
+}
 std::string_view Cursor::key() const { return it_->key().substr(1); }
 model::ItemView Cursor::item() const { return model::ItemView(it_->value()); }
 Status Cursor::status() const { return it_->status(); }
 
-Partition::Partition(const PartitionEnvironment& environment, Executor home,
+Partition::Partition(const PartitionEnvironment& environment, PartitionPlace place,
                      std::shared_ptr<const TableSchema> schema, proto::PartitionConfig config,
                      Revision config_revision)
     : environment_(environment),
-      home_(std::move(home)),
+      place_(std::move(place)),
+      home_(place_.home->executor()),
       id_(config.partition()),
       schema_(std::move(schema)),
       config_(std::move(config)),
       config_revision_(config_revision) {
   statistics_.local_indexes.resize(schema_->local_indexes.size());
+  auto known = std::make_shared<KnownConfiguration>();
+  known->configuration = group::FromRecord(config_);
+  known->revision = config_revision_;
+  SetRange(known->configuration);
+  configuration_ = std::move(known);
 }
 
 Partition::~Partition() {
@@ -61,9 +90,12 @@ Partition::~Partition() {
   // Shared, because a function object is copied: no copy may keep the store open behind the
   // removal.
   auto closing = std::make_shared<Closing>();
-  closing->store = std::move(store_);
+  const bool replaced = stores_.size() > 1;
+  closing->stores = std::move(stores_);
   closing->id = id_;
+  closing->closed = place_.closed;
   if (remove_files_.load()) closing->directory = Directory();
+  if (replaced) closing->parent = Directory();
   if (!environment_.blocking->TrySubmit([closing] { closing->Run(); })) closing->Run();
 }
 
@@ -71,25 +103,58 @@ std::string Partition::Directory() const {
   return environment_.partitions_directory + "/" + id_.ToString();
 }
 
+std::shared_ptr<const KnownConfiguration> Partition::configuration() const {
+  std::lock_guard lock(configuration_mutex_);
+  return configuration_;
+}
+
+replica::PrimaryHint Partition::primary_hint() const {
+  const auto known = configuration();
+  return {known->configuration.primary.node, known->configuration.epoch};
+}
+
+/// Home only: ranges_ has one writer.
+void Partition::SetRange(const group::Configuration& configuration) {
+  const Range* const now = range_.load(std::memory_order_relaxed);
+  if (now != nullptr && now->start == configuration.range_start &&
+      now->end == configuration.range_end) {
+    return;
+  }
+  ranges_.push_back(
+      std::make_unique<const Range>(Range{configuration.range_start, configuration.range_end}));
+  range_.store(ranges_.back().get(), std::memory_order_release);
+}
+
+bool Partition::ServesStrongReads() const {
+  return serving_.load(std::memory_order_acquire) && replica_->ServesStrongReads();
+}
+
 Status Partition::Get(std::string_view key, bool consistent, PinnedItem* item) const {
-  if (consistent && !serving_.load(std::memory_order_acquire)) {
-    return {Code::kNotPrimary, "the partition is not served here now"};
+  const Range* const range = range_.load(std::memory_order_acquire);
+  if (!range->Holds(key)) return {Code::kNotPrimary, kNotHeld};
+  if (consistent ? !ServesStrongReads() : !readable_.load(std::memory_order_relaxed)) {
+    return {Code::kNotPrimary, kNotServed};
   }
   // Per thread: the store key is the item's key behind one byte.
   thread_local std::string store_key;
   store_key.assign(1, kItemSpace);
   store_key.append(key);
-  Result<bool> found = store_->Get(store_key, &item->value_);
+  Result<bool> found = store().Get(store_key, &item->value_);
   if (!found.ok()) return found.status();
   item->found_ = *found;
+  load_.OnRead(key, ReadUnits(item->value_.view().size(), consistent));
+  // What a split gives away is removed only after the range has shrunk.
+  if (range_.load(std::memory_order_acquire) != range) return {Code::kNotPrimary, kNotHeld};
   return Status::Ok();
 }
 
 Result<std::unique_ptr<Cursor>> Partition::NewCursor(KeySpace space, std::string_view lower,
                                                      std::string_view upper, bool reverse,
                                                      bool consistent, bool fill_cache) const {
-  if (consistent && !serving_.load(std::memory_order_acquire)) {
-    return Status(Code::kNotPrimary, "the partition is not served here now");
+  const Range* const range = range_.load(std::memory_order_acquire);
+  if (!range->HoldsBounds(lower, upper)) return Status(Code::kNotPrimary, kNotHeld);
+  if (consistent ? !ServesStrongReads() : !readable_.load(std::memory_order_relaxed)) {
+    return Status(Code::kNotPrimary, kNotServed);
   }
   const char prefix = space.index < 0
                           ? kItemSpace
@@ -97,8 +162,10 @@ Result<std::unique_ptr<Cursor>> Partition::NewCursor(KeySpace space, std::string
   const std::string from = Prefixed(prefix, lower);
   const std::string to =
       upper.empty() ? std::string(1, static_cast<char>(prefix + 1)) : Prefixed(prefix, upper);
-  return std::unique_ptr<Cursor>(
-      new Cursor(shared_from_this(), store_->NewIterator(from, to, reverse, fill_cache)));
+  auto cursor = std::unique_ptr<Cursor>(new Cursor(
+      shared_from_this(), store().NewIterator(from, to, reverse, fill_cache), consistent));
+  if (range_.load(std::memory_order_acquire) != range) return Status(Code::kNotPrimary, kNotHeld);
+  return cursor;
 }
 
 PartitionStatistics Partition::statistics() const {
@@ -109,7 +176,7 @@ PartitionStatistics Partition::statistics() const {
 Result<uint64_t> Partition::CollectionBytes(std::string_view collection_prefix) const {
   storage::PinnedValue value;
   ASSIGN_OR_RETURN(const bool found,
-                   store_->Get(Prefixed(kCollectionSpace, collection_prefix), &value));
+                   store().Get(Prefixed(kCollectionSpace, collection_prefix), &value));
   if (!found) return uint64_t{0};
   std::string_view bytes = value.view();
   uint64_t size;
@@ -125,9 +192,9 @@ Status Partition::Flush() {
 }
 
 Status Partition::FlushNow() {
-  RETURN_IF_ERROR(store_->Flush(/*wait=*/true));
+  RETURN_IF_ERROR(store().Flush(/*wait=*/true));
   // Not left to the flush's event: there is none when everything had reached the disk already.
-  TruncateLog();
+  NewsOfFlush(/*force=*/true);
   return Status::Ok();
 }
 

@@ -17,13 +17,21 @@
 #include <unordered_map>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/ids.h"
+#include "common/proto/node.pb.h"
 #include "common/runtime.h"
 #include "common/status.h"
-#include "replication/group/group.h"
+#include "replication/group/configuration.h"
+#include "replication/lease/node_leases.h"
 #include "replication/log/log_store.h"
 #include "replication/metadata/metadata_store.h"
+#include "replication/replica/replica.h"
+#include "replication/transport/transport.h"
 #include "server/partition/effects.h"
+#include "server/partition/load_meter.h"
+#include "server/partition/node_home.h"
+#include "server/partition/request_table.h"
 #include "server/partition/schema.h"
 #include "server/partition/statistics.h"
 #include "server/partition/write.h"
@@ -63,6 +71,7 @@ struct KeySpace {
 /// Lower is inclusive, upper exclusive, both in keys of the space; empty = unbounded.
 class Cursor {
  public:
+  ~Cursor();
   bool Valid() const;
   void Next();
   std::string_view key() const;  ///< valid until Next()
@@ -72,10 +81,13 @@ class Cursor {
 
  private:
   friend class Partition;
-  Cursor(std::shared_ptr<const Partition> partition, std::unique_ptr<storage::RangeIterator> it)
-      : partition_(std::move(partition)), it_(std::move(it)) {}
+  Cursor(std::shared_ptr<const Partition> partition, std::unique_ptr<storage::RangeIterator> it,
+         bool consistent)
+      : partition_(std::move(partition)), it_(std::move(it)), consistent_(consistent) {}
   std::shared_ptr<const Partition> partition_;  ///< keeps the store open
   std::unique_ptr<storage::RangeIterator> it_;
+  const bool consistent_;
+  size_t bytes_ = 0;  ///< walked
 };
 
 /// An item read and the memory that keeps it alive.
@@ -104,13 +116,48 @@ struct PartitionEnvironment {
   uint64_t boot = 0;
   /// The largest item collection of a table with local indexes, in bytes.
   uint64_t collection_limit_bytes = uint64_t{10} << 30;
+
+  // With other nodes. Null: this is the only one, and its metadata store is on this very disk.
+  transport::Transport* transport = nullptr;
+  std::shared_ptr<lease::NodeLeases> leases;  ///< null: PartitionManager makes one without peers
+  replica::ConfigurationStore* configurations = nullptr;
+  replica::CheckpointSender* checkpoints = nullptr;
+};
+
+/// The configuration that a partition goes by, and the mod_revision of its key.
+struct KnownConfiguration {
+  group::Configuration configuration;
+  Revision revision;
+};
+
+/// Whoever looks after the partitions of a node. Called on their homes.
+class PartitionHost {
+ public:
+  virtual ~PartitionHost() = default;
+  /// A newer configuration is known than the map may show yet.
+  virtual void OnConfiguration(TableId table, PartitionId partition,
+                               const KnownConfiguration& known) = 0;
+  /// Its configuration names this replica no more: to be closed and removed.
+  virtual void OnReplicaRemoved(TableId table, PartitionId partition) = 0;
+  /// It has stopped by itself: to be closed.
+  virtual void OnReplicaFailed(TableId table, PartitionId partition, const Status& status) = 0;
+};
+
+/// Where and as whom a partition runs.
+struct PartitionPlace {
+  std::shared_ptr<NodeHome> home;
+  std::shared_ptr<replica::Log> log;
+  PartitionHost* host = nullptr;  ///< outlives the partition's Stop()
+  ReplicaId replica;
+  /// Becomes true when the store is closed and, where it is dropped, its files are gone.
+  std::shared_ptr<std::atomic<bool>> closed;
 };
 
 /// One replica of a partition: a range of a table's items, their local indexes and its log.
 ///
 /// Lifecycle: made and stopped by PartitionManager; Start() opens the store, replays the log and
-/// takes over as primary; Stop() answers what is in flight and closes. A failed Start leaves it
-/// closed.
+/// takes its place, as primary where it is one; Stop() answers what is in flight and closes. A
+/// failed Start leaves it closed.
 ///
 /// Owner of its state: the home executor, one thread of the IoPool. Writes cross to it by message
 /// (the inbox) and their outcomes cross back; reads run on the thread that asks, on RocksDB's own
@@ -121,20 +168,24 @@ struct PartitionEnvironment {
 /// join one batch instead of waiting for a disk each (log order commits them in the order of
 /// evaluation, and a write that answers from an uncommitted version waits for it). The effects of a
 /// burst are one log entry; kMaxEntriesInFlight entries are on their way while the next gathers.
+/// replica::Replica has the entries from there until they are committed, on every replica, and
+/// gives them back to be applied.
 ///
 /// On failure: a refused append answers its writes as not done; a store that cannot apply (full
-/// disk) answers kUnknownOutcome, keeps the committed entries and tries again until it can.
-class Partition final : public log::AppendListener, public std::enable_shared_from_this<Partition> {
+/// disk) answers kUnknownOutcome, keeps the committed entries and tries again until it can; a reign
+/// that ends answers kUnknownOutcome for what was appended (R12).
+class Partition final : public replica::StateMachine,
+                        public std::enable_shared_from_this<Partition> {
  public:
-  using Executor = boost::asio::io_context::executor_type;
-
   /// `config` is the partition's configuration as read at `config_revision`.
-  Partition(const PartitionEnvironment& environment, Executor home,
+  Partition(const PartitionEnvironment& environment, PartitionPlace place,
             std::shared_ptr<const TableSchema> schema, proto::PartitionConfig config,
             Revision config_revision);
   ~Partition() override;
 
-  /// Opens, replays, takes over. Ok: it serves. Called once, on the home executor.
+  /// Opens and takes its place: as the primary that the configuration names, Ok says that it
+  /// serves (with other replicas: that it does or could not in a few seconds); as any other,
+  /// that it follows. kCorruption: nothing to go on from (R9: lost). Called once, on the home.
   boost::asio::awaitable<Status> Start();
   /// Stops admitting, answers what is in flight (within 10 s) and, if asked to, flushes. On the
   /// home executor. The store closes with the last reference to the partition.
@@ -152,18 +203,25 @@ class Partition final : public log::AppendListener, public std::enable_shared_fr
   /// Does it admit writes and answer strong reads, as far as it knows? Cheap, and only a guess for
   /// those who choose a replica: the request itself finds out.
   bool serving() const { return serving_.load(std::memory_order_acquire); }
+  ReplicaId replica_id() const { return place_.replica; }
   /// The range [start, end) of the key space that it holds; an empty end is the end of the space.
-  std::string_view range_start() const { return config_.range_start(); }
-  std::string_view range_end() const { return config_.range_end(); }
+  /// It may shrink and grow. Views live as long as the partition.
+  std::string_view range_start() const { return range_.load(std::memory_order_acquire)->start; }
+  std::string_view range_end() const { return range_.load(std::memory_order_acquire)->end; }
+  /// The newest configuration that it knows.
+  std::shared_ptr<const KnownConfiguration> configuration() const;
+  /// Who leads it as far as it knows (node 0: nobody), for an answer of kNotPrimary.
+  replica::PrimaryHint primary_hint() const;
 
-  /// Reads one item. consistent: sees every write that was answered before the call; kNotPrimary or
-  /// kUnavailable when this replica may not promise that now. Otherwise any applied state.
+  /// Reads one item. consistent: sees every write that was answered before the call; kNotPrimary
+  /// when this replica may not promise that now, or does not hold the key. Otherwise any applied
+  /// state.
   Status Get(std::string_view key, bool consistent, PinnedItem* item) const;
 
   /// A cursor on [lower, upper) of `space`. Bounds are keys of that space: model::EncodeKey for
   /// items; collection prefix + AppendTerminated(index sort key) + AppendSortKey(base sort key) for
   /// a local index. Long walks (scans) pass fill_cache = false so that they do not push hot items
-  /// out.
+  /// out. kNotPrimary also where the bounds are not inside the range that it holds.
   Result<std::unique_ptr<Cursor>> NewCursor(KeySpace space, std::string_view lower,
                                             std::string_view upper, bool reverse, bool consistent,
                                             bool fill_cache) const;
@@ -173,9 +231,22 @@ class Partition final : public log::AppendListener, public std::enable_shared_fr
   /// Bytes of one item collection, items and local index entries; tables with local indexes only.
   Result<uint64_t> CollectionBytes(std::string_view collection_prefix) const;
 
-  /// Flushes the store and cuts the log behind it. Blocks on the disk. Ok, having done nothing,
-  /// while another flush is under way.
+  /// Flushes the store and has the log cut behind it, also where another replica still needs it.
+  /// Blocks on the disk. Ok, having done nothing, while another flush is under way.
   Status Flush();
+
+  // -- On the home executor. --
+
+  /// Null before Start() and after Stop().
+  replica::Replica* replica() { return replica_.get(); }
+
+  /// What a node reports of it.
+  void Describe(proto::ReplicaStatus* status) const;
+  LoadMeter& load() const { return load_; }
+  /// Changes when anything is done with it.
+  uint64_t activity() const {
+    return load_.activity() + applied_index_.load(std::memory_order_relaxed);
+  }
 
   /// Writes waiting to be evaluated, and evaluated ones not yet answered.
   size_t queued_writes() const { return queued_.load(std::memory_order_relaxed); }
@@ -219,65 +290,112 @@ class Partition final : public log::AppendListener, public std::enable_shared_fr
     bool empty() const { return head == nullptr; }
   };
 
-  /// An entry that is appended and not yet applied.
+  /// An entry of this reign that is appended and not yet applied. Its payload is in the replica's
+  /// window.
   struct Entry {
     LogPosition position;
-    EntryType type = EntryType::kWrites;
-    std::string payload;
+    size_t bytes = 0;
     PartitionStatistics after;
     TaskList tasks;
+    TaskList retries;                      ///< of named writes that it carries
     std::vector<std::string> keys;         ///< latched by it
     std::vector<std::string> collections;  ///< likewise
+  };
+
+  /// The keys that it has, and those that it serves: less while a split is being decided.
+  struct Range {
+    std::string start;
+    std::string end;
+    bool Holds(std::string_view key) const { return key >= start && (end.empty() || key < end); }
+    bool HoldsBounds(std::string_view lower, std::string_view upper) const {
+      return lower >= start && (end.empty() || (!upper.empty() && upper <= end));
+    }
   };
 
   // write_path.cc; on the home executor except Submit.
   void Submit(WriteTask* task);
   void Drain();
+  Status Refusal() const;
   void EvaluateTask(WriteTask* task);
+  bool AnswerRetry(WriteTask* task);
+  void AnswerFromRecord(WriteTask* task, LogIndex index);
+  void FinishTask(WriteTask* task);
+  Entry* EntryOf(LogIndex index);
   void CloseBatch();
   void AbandonBatch(const Status& status);
   void RebuildLatches();
-  void ApplyCommitted();
-  Status ApplyEntries(size_t count);
   void ReleaseLatches(const Entry& entry);
   void FailTasks(TaskList* tasks, const Status& status);
-  void RetryApplyLater();
-  void RetryApply(const Status& resumed);
-  void BlockApply(const Status& status);
   Result<uint64_t> CollectionBytesNow(std::string_view prefix) const;
 
-  // AppendListener; on the log's writer thread.
-  void OnDurable(PartitionId partition, LogPosition position, const Status& status) override;
-  void HandleDurable();
+  // replica::StateMachine. apply.cc.
+  Status Apply(std::span<const replica::CommittedEntry> entries) override;
+  Status Recover() override;
+  void OnCommitBlocked(LogIndex commit) override;
+  void OnApplied() override;
+  void OnReignBegan(Epoch epoch) override;
+  void OnReignEnded() override;
+  void OnAdmissionChanged(bool serving) override;
+  void OnSuffixDropped(LogIndex from) override;
+  void OnConfiguration(std::shared_ptr<const group::Configuration> configuration,
+                       Revision revision) override;
+  void OnRemoved() override;
+  void OnFatal(const Status& status) override;
+  void OnFrozen(LogIndex index, Revision revision) override;
+  void OnThawed() override;
+  void OnMergeRefused(PartitionId right) override;
+  Result<LogPosition> MakeCheckpoint(const std::string& directory) override;
+  void DropCheckpoint(const std::string& directory) override;
+  Result<LogPosition> InstallCheckpoint(const std::string& directory) override;
+  Status ApplyEntries(std::span<const replica::CommittedEntry> entries);
+  Status LoadRequests();
 
-  // reign.cc; on the home executor but for OpenStore, Replay and TruncateLog (blocking pool).
+  // life.cc; on the home executor but for OpenStore and NewsOfFlush (blocking pool).
   Status OpenStore(AppliedState* applied);
-  Status Replay(LogPosition from, LogIndex up_to, AppliedState* state);
+  storage::PartitionStore::Events StoreEvents();
+  void UseStore(std::unique_ptr<storage::PartitionStore> store);
+  storage::PartitionStore& store() const { return *store_.load(std::memory_order_acquire); }
+  bool OpenedStore() const { return store_.load(std::memory_order_acquire) != nullptr; }
+  bool Settled() const;
   boost::asio::awaitable<Status> OnBlockingPool(std::function<Status()> work);
-  boost::asio::awaitable<Status> ReplayCommitted();
-  void Step(const group::Event& event);
-  void Do(group::AppendToLog action);
-  void Do(const group::ProposeSwap& action);
-  void ReadConfiguration();
-  void EndReign();
-  void ArmTick();
   void Wake();
-  void TruncateLog();
+  void NewsOfFlush(bool force);
   Status FlushNow();
   std::string Directory() const;
+  void SetRange(const group::Configuration& configuration);
+  bool ServesStrongReads() const;
+
+  // load_report.cc; any thread.
+  bool ReadItem(std::string_view key, storage::PinnedValue* value) const;
+  std::string KeyText(std::string_view key) const;
+  std::optional<std::string> CutAt(std::string_view key) const;
+  std::optional<std::string> LoadSplitKey(const std::vector<std::string>& sorted) const;
 
   const PartitionEnvironment& environment_;
-  const Executor home_;
+  const PartitionPlace place_;
+  const NodeHome::Executor home_;
   const PartitionId id_;
   const std::shared_ptr<const TableSchema> schema_;
-  const proto::PartitionConfig config_;  ///< as opened; the group knows the newest members
+  const proto::PartitionConfig config_;  ///< as opened
   const Revision config_revision_;
 
-  std::unique_ptr<storage::PartitionStore> store_;
+  /// The store that is read and written; those before it stay open for who reads them still.
+  std::atomic<storage::PartitionStore*> store_{nullptr};
+  std::vector<std::unique_ptr<storage::PartitionStore>> stores_;
   std::atomic<bool> remove_files_{false};
   std::atomic<bool> flushing_{false};
-  /// May this replica admit writes and answer strong reads? Written on the home executor.
+  /// Does this replica admit writes? Written on the home executor.
   std::atomic<bool> serving_{false};
+  /// Is it a replica at all? Not once its configuration has dropped it.
+  std::atomic<bool> readable_{true};
+  std::atomic<const Range*> range_{nullptr};
+  std::vector<std::unique_ptr<const Range>> ranges_;  ///< all there were; the last is range_
+  std::shared_ptr<replica::Replica> replica_;
+  mutable LoadMeter load_;
+  std::atomic<uint64_t> applied_index_{0};
+
+  mutable std::mutex configuration_mutex_;
+  std::shared_ptr<const KnownConfiguration> configuration_;  // guarded by configuration_mutex_
 
   // Inbox: pushed by any thread.
   std::mutex inbox_mutex_;
@@ -285,38 +403,26 @@ class Partition final : public log::AppendListener, public std::enable_shared_fr
   bool drain_posted_ = false;  // guarded by inbox_mutex_
   std::atomic<size_t> queued_{0};
 
-  // Durability news from the log's writer thread.
-  std::mutex durable_mutex_;
-  LogPosition durable_;          // guarded by durable_mutex_
-  Status durable_status_;        // guarded by durable_mutex_
-  bool durable_posted_ = false;  // guarded by durable_mutex_
-
   // Home executor only.
-  TaskList waiting_;      ///< taken from the inbox, not evaluated yet
-  Entry open_;            ///< the batch that gathers
-  EffectWriter effects_;  ///< of open_
+  TaskList waiting_;                    ///< taken from the inbox, not evaluated yet
+  Entry open_;                          ///< the batch that gathers
+  EffectWriter effects_;                ///< of open_
+  RequestTable::Record open_requests_;  ///< of open_
   std::deque<Entry> in_flight_;
   size_t uncommitted_bytes_ = 0;
   LatchMap latches_;
   CollectionLatchMap collection_latches_;
+  RequestTable requests_;
   PartitionStatistics evaluated_;  ///< after everything evaluated
-  group::Group group_;
-  group::Actions actions_;
-  LogPosition last_appended_;
-  LogIndex commit_index_;
-  LogPosition applied_;
-  bool apply_blocked_ = false;
-  /// Nothing more is fed to the group.
   bool stopping_ = false;
   /// Why Start() is to end; ok: it is not.
   Status give_up_;
-  bool tick_armed_ = false;
   /// Start() waits on it for news; null when nobody waits.
   boost::asio::steady_timer* waiter_ = nullptr;
   std::string scratch_;
 
   mutable std::mutex statistics_mutex_;
-  PartitionStatistics statistics_;  // guarded by statistics_mutex_; as of applied_
+  PartitionStatistics statistics_;  // guarded by statistics_mutex_; as of what is applied
 };
 
 }  // namespace onggi::partition

@@ -2,12 +2,12 @@
 
 #include <atomic>
 #include <filesystem>
-#include <fstream>
 #include <mutex>
 #include <thread>
 
 #include "common/proto/catalog.pb.h"
 #include "replication/metadata/keys.h"
+#include "server/partition/replica_files.h"
 #include "server/storage/store_check.h"
 
 namespace onggi::partition {
@@ -32,7 +32,8 @@ Status CheckReplica(const Replica& replica) {
     return Corruption(replica.directory + ": missing: the catalog names a replica with data here");
   }
   RETURN_IF_ERROR(CheckReplicaFile(replica.directory, replica.id));
-  return storage::CheckStore(replica.directory + "/store");
+  ASSIGN_OR_RETURN(const std::string store, StorePath(replica.directory));
+  return storage::CheckStore(store);
 }
 
 Result<std::vector<Replica>> ListReplicas(const std::string& partitions_directory, NodeId node,
@@ -60,22 +61,10 @@ Result<std::vector<Replica>> ListReplicas(const std::string& partitions_director
 }  // namespace
 
 Status CheckReplicaFile(const std::string& directory, ReplicaId replica) {
-  const std::string path = directory + "/REPLICA";
-  std::ifstream file(path);
-  std::string magic;
-  uint64_t version = 0, id = 0;
-  if (!(file >> magic >> version >> id) || magic != "onggi-replica") {
-    return Corruption(path + ": missing or not a replica's file");
-  }
-  if (version != 1) {
-    return Corruption(path + ": format " + std::to_string(version) +
-                      " is newer than this program's 1");
-  }
-  if (id != replica.value) {
-    return Corruption(path + ": holds replica " + std::to_string(id) + ", the catalog names " +
-                      replica.ToString());
-  }
-  return Status::Ok();
+  ASSIGN_OR_RETURN(const ReplicaId there, ReadReplicaFile(directory));
+  if (there == replica) return Status::Ok();
+  return Corruption(directory + "/REPLICA: holds replica " + there.ToString() +
+                    ", the catalog names " + replica.ToString());
 }
 
 Status CheckReplicas(const std::string& partitions_directory, NodeId node,

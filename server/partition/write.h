@@ -15,6 +15,13 @@ class Update;
 
 namespace onggi::partition {
 
+/// Names a write across all its tries: the process that asks and a number of its own.
+struct RequestId {
+  uint64_t boot = 0;  ///< 0: the write has no name, and is not looked up
+  uint64_t sequence = 0;
+  bool operator==(const RequestId&) const = default;
+};
+
 /// One item write, already validated against the table's schema. Views and pointers are borrowed:
 /// they live until the write is answered.
 struct WriteRequest {
@@ -28,6 +35,9 @@ struct WriteRequest {
   bool want_old = false;  ///< fill old_item (ReturnValues ALL_OLD; on a failed condition, ALL_OLD)
   bool want_new = false;  ///< fill new_item (ALL_NEW)
   bool want_updated = false;  ///< fill updated_old and updated_new (UPDATED_OLD, UPDATED_NEW)
+  /// Named, the write is applied once however often it is tried within RequestTable::kKept: a retry
+  /// is answered with the outcome of the first.
+  RequestId id;
 };
 
 /// What became of a WriteRequest. Sizes are as the service bills them, in bytes.

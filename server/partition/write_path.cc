@@ -9,15 +9,15 @@
 #include "server/partition/execute.h"
 #include "server/partition/partition.h"
 
-/// The write path of Partition: inbox, evaluation, batches, apply.
+/// The write path of Partition: inbox, evaluation, batches.
 namespace onggi::partition {
 
 namespace asio = boost::asio;
 
 namespace {
 
-constexpr auto kApplyRetryInterval = std::chrono::milliseconds(200);
 constexpr char kDiskFull[] = "the disk is full: writes are refused until space returns";
+constexpr char kNotServed[] = "the partition is not served here now";
 
 }  // namespace
 
@@ -72,22 +72,25 @@ void Partition::Drain() {
       inbox_ = {};
     }
   }
-  Status refusal;
-  if (!serving_.load(std::memory_order_relaxed)) {
-    refusal = {Code::kNotPrimary, "the partition is not served here now"};
-  } else if (apply_blocked_ || environment_.disk_low->load(std::memory_order_relaxed)) {
-    refusal = {Code::kOutOfSpace, kDiskFull};
-  }
-  if (!refusal.ok()) {
+  if (const Status refusal = Refusal(); !refusal.ok()) {
     FailTasks(&waiting_, refusal);
     return;
   }
   while (!waiting_.empty()) {
     if (uncommitted_bytes_ + effects_.size() > kMaxUncommittedBytes) break;  // resumes on apply
     EvaluateTask(waiting_.Pop());
-    if (effects_.size() >= kMaxBatchBytes) CloseBatch();
+    if (effects_.size() + open_requests_.size() >= kMaxBatchBytes) CloseBatch();
   }
   if (in_flight_.size() < kMaxEntriesInFlight) CloseBatch();
+}
+
+/// Why nothing is admitted now.
+Status Partition::Refusal() const {
+  if (!serving_.load(std::memory_order_relaxed)) return {Code::kNotPrimary, kNotServed};
+  if (replica_->apply_blocked() || environment_.disk_low->load(std::memory_order_relaxed)) {
+    return {Code::kOutOfSpace, kDiskFull};
+  }
+  return Status::Ok();
 }
 
 Result<uint64_t> Partition::CollectionBytesNow(std::string_view prefix) const {
@@ -99,7 +102,14 @@ Result<uint64_t> Partition::CollectionBytesNow(std::string_view prefix) const {
 
 void Partition::EvaluateTask(WriteTask* task) {
   const WriteRequest& request = task->request;
-  const LogIndex index(last_appended_.index.value + 1);
+  if (!range_.load(std::memory_order_relaxed)->Holds(request.key)) {
+    task->outcome.status = {Code::kNotPrimary, "the partition does not hold the key"};
+    FinishTask(task);
+    return;
+  }
+  const bool named = request.id.boot != 0;
+  if (named && AnswerRetry(task)) return;
+  const LogIndex index = replica_->next_position().index;
 
   // The newest version: uncommitted in a latch, or applied in the store.
   storage::PinnedValue stored;
@@ -110,7 +120,7 @@ void Partition::EvaluateTask(WriteTask* task) {
   } else {
     scratch_.assign(1, kItemSpace);
     scratch_.append(request.key);
-    Result<bool> found = store_->Get(scratch_, &stored);
+    Result<bool> found = store().Get(scratch_, &stored);
     if (found.ok() && *found) old_item = model::ItemView(stored.view());
     if (!found.ok()) task->outcome.status = found.status();
   }
@@ -124,9 +134,7 @@ void Partition::EvaluateTask(WriteTask* task) {
     }
   }
   if (!task->outcome.status.ok()) {
-    TaskList failed;
-    failed.Push(task);
-    FailTasks(&failed, task->outcome.status);
+    FinishTask(task);
     return;
   }
 
@@ -136,22 +144,19 @@ void Partition::EvaluateTask(WriteTask* task) {
     // An answer without an entry is a strong read (R5). What it saw in a latch is not committed
     // yet: it is answered with the entry that commits it.
     if (latch == latches_.end()) {
-      queued_.fetch_sub(1, std::memory_order_relaxed);
-      Completions done;
-      done.Finish(task->join_);
+      if (!ServesStrongReads()) {
+        task->outcome = WriteOutcome();
+        task->outcome.status = {Code::kNotPrimary, kNotServed};
+      }
+      FinishTask(task);
       return;
     }
-    const LogIndex seen = latch->second.index;
-    if (seen == index) {
-      open_.tasks.Push(task);
-    } else {
-      for (Entry& entry : in_flight_) {
-        if (entry.position.index == seen) entry.tasks.Push(task);
-      }
-    }
+    EntryOf(latch->second.index)->tasks.Push(task);
     return;
   }
 
+  const size_t billed = std::max(task->outcome.old_size, task->outcome.new_size);
+  load_.OnWrite(request.key, std::max<double>(1, static_cast<double>((billed + 1023) / 1024)));
   if (!schema_->local_indexes.empty()) {
     const std::string prefix(CollectionPrefixOf(*schema_, request, &scratch_));
     std::string value;
@@ -174,34 +179,91 @@ void Partition::EvaluateTask(WriteTask* task) {
     latches_.emplace(std::string(request.key), Latch{std::move(evaluation.new_item), index});
     open_.keys.emplace_back(request.key);
   }
+  if (named) {
+    open_requests_.Add(request.id, task->outcome);
+    requests_.Add(index, request.id, Clock::System().WallNow());
+  }
   open_.tasks.Push(task);
 }
 
+/// The entry, gathering or in flight, that has this index.
+Partition::Entry* Partition::EntryOf(LogIndex index) {
+  for (Entry& entry : in_flight_) {
+    if (entry.position.index == index) return &entry;
+  }
+  CHECK(index == replica_->next_position().index);
+  return &open_;
+}
+
+/// R12: a write that was applied, or is about to be, is not applied again. False: it is new.
+bool Partition::AnswerRetry(WriteTask* task) {
+  const std::optional<LogIndex> index = requests_.Find(task->request.id);
+  if (!index.has_value()) return false;
+  if (*index > replica_->applied().index) {
+    EntryOf(*index)->retries.Push(task);
+  } else {
+    AnswerFromRecord(task, *index);
+  }
+  return true;
+}
+
+void Partition::AnswerFromRecord(WriteTask* task, LogIndex index) {
+  scratch_.assign(1, kMetaSpace);
+  scratch_.append(RequestTable::KeyOf(index));
+  storage::PinnedValue record;
+  const Result<bool> found = store().Get(scratch_, &record);
+  Result<WriteOutcome> outcome =
+      found.ok() && *found ? RequestTable::FindOutcome(record.view(), task->request.id)
+                           : Result<WriteOutcome>(Status(Code::kUnknownOutcome,
+                                                         "the write's outcome is no longer known"));
+  if (outcome.ok()) {
+    task->outcome = *std::move(outcome);
+  } else {
+    task->outcome.status = {Code::kUnknownOutcome, outcome.status().message()};
+  }
+  FinishTask(task);
+}
+
+void Partition::FinishTask(WriteTask* task) {
+  queued_.fetch_sub(1, std::memory_order_relaxed);
+  Completions done;
+  done.Finish(task->join_);
+}
+
 void Partition::CloseBatch() {
-  if (effects_.empty() || !group_.serving()) return;
+  if (effects_.empty() || !replica_->leading()) return;
+  const LogIndex index = replica_->next_position().index;
+  if (!open_requests_.empty()) {
+    const WallTime now = Clock::System().WallNow();
+    effects_.Put(kMetaSpace, RequestTable::KeyOf(index), open_requests_.Encode(now));
+    for (const LogIndex expired : requests_.TakeExpired(now)) {
+      effects_.Delete(kMetaSpace, RequestTable::KeyOf(expired));
+    }
+    open_requests_ = RequestTable::Record();
+  }
   Entry entry = std::move(open_);
   open_ = Entry();
-  entry.position = {group_.append_epoch(), LogIndex(last_appended_.index.value + 1)};
   entry.after = evaluated_;
-  entry.payload = effects_.Finish(evaluated_);
-  const log::EntryView view{entry.position.epoch, entry.position.index,
-                            static_cast<uint8_t>(entry.type), entry.payload};
-  const Status appended = environment_.log->Append(id_, std::span(&view, 1), shared_from_this());
+  std::string payload = effects_.Finish(evaluated_);
+  entry.bytes = payload.size();
+  const Status appended = replica_->Propose(static_cast<uint8_t>(EntryType::kWrites),
+                                            std::move(payload), &entry.position);
   if (!appended.ok()) {
     open_ = std::move(entry);
     AbandonBatch(appended);
     return;
   }
-  last_appended_ = entry.position;
-  uncommitted_bytes_ += entry.payload.size();
+  uncommitted_bytes_ += entry.bytes;
   in_flight_.push_back(std::move(entry));
-  Step(group::Propose{1});
 }
 
 /// The log refused the batch: nothing of it happened. Its latches fall back to what is in flight.
 void Partition::AbandonBatch(const Status& status) {
   FailTasks(&open_.tasks, status);
+  FailTasks(&open_.retries, status);
   open_ = Entry();
+  effects_ = EffectWriter();
+  open_requests_ = RequestTable::Record();
   RebuildLatches();
 }
 
@@ -214,125 +276,27 @@ void Partition::RebuildLatches() {
     std::lock_guard lock(statistics_mutex_);
     evaluated_ = statistics_;
   }
+  LogIndex last = replica_->applied().index;
   for (const Entry& entry : in_flight_) {
-    if (entry.type != EntryType::kWrites) continue;
     evaluated_ = entry.after;
     const LogIndex index = entry.position.index;
-    const Status status = ForEachEffect(
-        entry.payload, nullptr, [&](std::string_view key, std::optional<std::string_view> value) {
-          const std::string name(key.substr(1));
-          if (key[0] == kItemSpace) {
-            latches_[name] = {std::string(value.value_or("")), index};
-          } else if (key[0] == kCollectionSpace) {
-            uint64_t bytes = 0;
-            std::string_view rest = value.value_or("");
-            if (value.has_value()) CHECK(ReadVarint(&rest, &bytes));
-            collection_latches_[name] = {bytes, index};
-          }
-        });
+    last = index;
+    const Status status =
+        ForEachEffect(replica_->PayloadAt(index), nullptr,
+                      [&](std::string_view key, std::optional<std::string_view> value) {
+                        const std::string name(key.substr(1));
+                        if (key[0] == kItemSpace) {
+                          latches_[name] = {std::string(value.value_or("")), index};
+                        } else if (key[0] == kCollectionSpace) {
+                          uint64_t bytes = 0;
+                          std::string_view rest = value.value_or("");
+                          if (value.has_value()) CHECK(ReadVarint(&rest, &bytes));
+                          collection_latches_[name] = {bytes, index};
+                        }
+                      });
     CHECK(status.ok());
   }
-}
-
-void Partition::OnDurable(PartitionId, LogPosition position, const Status& status) {
-  {
-    std::lock_guard lock(durable_mutex_);
-    durable_ = position;
-    durable_status_ = status;
-    if (durable_posted_) return;
-    durable_posted_ = true;
-  }
-  asio::post(home_, [self = shared_from_this()] { self->HandleDurable(); });
-}
-
-void Partition::HandleDurable() {
-  LogPosition position;
-  Status status;
-  {
-    std::lock_guard lock(durable_mutex_);
-    position = durable_;
-    status = durable_status_;
-    durable_posted_ = false;
-  }
-  if (stopping_) {
-    // Stop() did not wait any longer and has answered. What is durable will be replayed.
-    return;
-  }
-  if (!status.ok()) {
-    // The log is dead (R10); the process ends unless a test keeps it.
-    EndReign();
-    return;
-  }
-  Step(group::LogDurable{position});
-}
-
-void Partition::ApplyCommitted() {
-  if (in_flight_.empty()) return;
-  if (in_flight_.front().position.index.value != applied_.index.value + 1) {
-    Wake();  // entries of an earlier process stand before these: Start() replays them
-    return;
-  }
-  size_t count = 0;
-  while (count < in_flight_.size() && in_flight_[count].position.index <= commit_index_) ++count;
-  if (count == 0) return;
-  if (!apply_blocked_) {
-    if (const Status status = ApplyEntries(count); !status.ok()) BlockApply(status);
-  }
-  if (apply_blocked_) {
-    // Committed, in the log, and not readable yet: it will be, after a retry or a restart.
-    for (size_t i = 0; i < count; ++i) {
-      FailTasks(&in_flight_[i].tasks,
-                {Code::kUnknownOutcome, "the write is in the log but could not be applied yet"});
-    }
-    return;
-  }
-  Completions done;
-  for (size_t i = 0; i < count; ++i) {
-    Entry& entry = in_flight_.front();
-    ReleaseLatches(entry);
-    uncommitted_bytes_ -= entry.payload.size();
-    size_t finished = 0;
-    while (!entry.tasks.empty()) {
-      done.Finish(entry.tasks.Pop()->join_);
-      ++finished;
-    }
-    queued_.fetch_sub(finished, std::memory_order_relaxed);
-    in_flight_.pop_front();
-  }
-  done.Post();
-  Step(group::Applied{applied_.index});
-  // The next batch has gathered meanwhile; what the byte bound held back goes on.
-  if (!waiting_.empty()) {
-    Drain();
-  } else {
-    CloseBatch();
-  }
-}
-
-Status Partition::ApplyEntries(size_t count) {
-  rocksdb::WriteBatch batch(uncommitted_bytes_ + 64);
-  AppliedState state;
-  {
-    std::lock_guard lock(statistics_mutex_);
-    state.statistics = statistics_;
-  }
-  for (size_t i = 0; i < count; ++i) {
-    const Entry& entry = in_flight_[i];
-    state.epoch = entry.position.epoch;
-    state.index = entry.position.index;
-    if (entry.type == EntryType::kWrites) {
-      // These bytes are our own, made in this process.
-      CHECK(ReplayEffects(entry.payload, &batch, &state.statistics).ok());
-    }
-  }
-  std::string encoded;
-  state.EncodeTo(&encoded);
-  batch.Put(rocksdb::Slice(kAppliedKey.data(), kAppliedKey.size()), encoded);
-  RETURN_IF_ERROR(store_->Apply(&batch));
-  applied_ = {state.epoch, state.index};
-  std::lock_guard lock(statistics_mutex_);
-  statistics_ = std::move(state.statistics);
-  return Status::Ok();
+  requests_.DropSuffix(LogIndex(last.value + 1));
 }
 
 void Partition::ReleaseLatches(const Entry& entry) {
@@ -358,46 +322,6 @@ void Partition::FailTasks(TaskList* tasks, const Status& status) {
     queued_.fetch_sub(1, std::memory_order_relaxed);
     done.Finish(task->join_);
   }
-}
-
-/// The store refuses: until it takes writes again, nobody is left waiting for it.
-void Partition::BlockApply(const Status& status) {
-  static log::RateLimit limit(std::chrono::seconds(10));
-  if (const uint64_t times = limit.Allow()) {
-    log::Error("cannot apply committed writes", "partition", id_, "times", times, "status", status);
-  }
-  apply_blocked_ = true;
-  // What gathers and what the byte bound holds back has not been asked of anyone.
-  effects_ = EffectWriter();
-  AbandonBatch({Code::kOutOfSpace, kDiskFull});
-  FailTasks(&waiting_, {Code::kOutOfSpace, kDiskFull});
-  RetryApplyLater();
-}
-
-void Partition::RetryApplyLater() {
-  auto timer = std::make_shared<asio::steady_timer>(home_, kApplyRetryInterval);
-  timer->async_wait([self = shared_from_this(), timer](const boost::system::error_code& error) {
-    if (error || self->stopping_) return;
-    // Resuming flushes: not on an I/O thread.
-    const bool submitted = self->environment_.blocking->TrySubmit([self] {
-      asio::post(self->home_,
-                 [self, resumed = self->store_->Resume()] { self->RetryApply(resumed); });
-    });
-    if (!submitted) self->RetryApplyLater();
-  });
-}
-
-void Partition::RetryApply(const Status& resumed) {
-  if (stopping_) return;
-  if (!resumed.ok()) {
-    RetryApplyLater();
-    return;
-  }
-  apply_blocked_ = false;
-  ApplyCommitted();
-  if (apply_blocked_) return;
-  log::Info("committed writes are applied again", "partition", id_);
-  Drain();
 }
 
 }  // namespace onggi::partition

@@ -1,5 +1,6 @@
 #include "server/storage/partition_store.h"
 
+#include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/listener.h>
 #include <rocksdb/sst_file_manager.h>
@@ -8,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <mutex>
 
 #include "common/metrics.h"
@@ -164,6 +166,11 @@ Result<std::unique_ptr<PartitionStore>> PartitionStore::Open(const StorageEnviro
                                                              const std::string& directory,
                                                              bool create, Events events) {
   auto store = std::unique_ptr<PartitionStore>(new PartitionStore());
+  if (create) {  // or RocksDB complains that it cannot read it
+    std::error_code error;
+    std::filesystem::create_directories(directory, error);
+    if (error) return IoError("mkdir", directory, error.value());
+  }
   store->listener_ = std::make_shared<Listener>(std::move(events));
   rocksdb::Options options = environment.MakeOptions();
   options.create_if_missing = create;
@@ -231,6 +238,33 @@ std::unique_ptr<RangeIterator> PartitionStore::NewIterator(std::string_view lowe
 }
 
 Status RangeIterator::status() const { return FromRocks(it_->status(), "scan"); }
+
+Result<std::string> PartitionStore::ReadKey(const StorageEnvironment& environment,
+                                            const std::string& directory, std::string_view key) {
+  rocksdb::DB* db = nullptr;
+  RETURN_IF_ERROR(FromRocks(
+      rocksdb::DB::OpenForReadOnly(environment.MakeOptions(), directory, &db), directory));
+  const std::unique_ptr<rocksdb::DB> owner(db);
+  std::string value;
+  const rocksdb::Status status = db->Get(rocksdb::ReadOptions(), ToSlice(key), &value);
+  if (status.IsNotFound()) return NotFound(directory + ": has no such key");
+  RETURN_IF_ERROR(FromRocks(status, directory));
+  return value;
+}
+
+Status PartitionStore::MakeCheckpoint(const std::string& directory) const {
+  rocksdb::Checkpoint* made = nullptr;
+  RETURN_IF_ERROR(FromRocks(rocksdb::Checkpoint::Create(db_.get(), &made), "checkpoint"));
+  const std::unique_ptr<rocksdb::Checkpoint> checkpoint(made);
+  return FromRocks(checkpoint->CreateCheckpoint(directory, /*log_size_for_flush=*/0), directory);
+}
+
+uint64_t PartitionStore::SizeBytes() const {
+  uint64_t tables = 0, buffers = 0;
+  db_->GetIntProperty(rocksdb::DB::Properties::kTotalSstFilesSize, &tables);
+  db_->GetIntProperty(rocksdb::DB::Properties::kCurSizeAllMemTables, &buffers);
+  return tables + buffers;
+}
 
 Status PartitionStore::Flush(bool wait) {
   rocksdb::FlushOptions options;

@@ -114,6 +114,17 @@ class PartitionStore {
   std::unique_ptr<RangeIterator> NewIterator(std::string_view lower, std::string_view upper,
                                              bool reverse, bool fill_cache) const;
 
+  /// The value of a key in a store that nobody has open. kNotFound: there is none.
+  static Result<std::string> ReadKey(const StorageEnvironment& environment,
+                                     const std::string& directory, std::string_view key);
+
+  /// A consistent copy of the whole store in `directory`, which does not exist: hard links where
+  /// the file system allows. Flushes first.
+  Status MakeCheckpoint(const std::string& directory) const;
+
+  /// Bytes of the table files and write buffers.
+  uint64_t SizeBytes() const;
+
   /// Writes the write buffers to disk. With wait=false it only starts.
   Status Flush(bool wait);
   /// Tries to leave the error state after the cause (a full disk) has gone.

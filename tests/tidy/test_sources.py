@@ -48,7 +48,7 @@ def test_a_forbidden_include_is_seen(path, include):
 
 @pytest.mark.parametrize("path, include", [
     ("server/dev_server.cc", "coordinator/table_jobs.h"),
-    ("server/partition/reign.cc", "replication/log/log_store.h"),
+    ("server/partition/life.cc", "replication/log/log_store.h"),
     ("server/dynamodb/api.cc", "common/http/server.h"),
     ("coordinator/table_jobs.cc", "common/proto/catalog.pb.h"),
     ("tests/unit/model/key_test.cc", "server/model/key.h"),

@@ -1,0 +1,249 @@
+#include <rocksdb/write_batch.h>
+
+#include <boost/asio/post.hpp>
+#include <utility>
+
+#include "common/log.h"
+#include "server/partition/effects.h"
+#include "server/partition/execute.h"
+#include "server/partition/partition.h"
+#include "server/partition/replica_files.h"
+
+/// Partition as the state machine of its replica.
+namespace onggi::partition {
+
+namespace asio = boost::asio;
+
+namespace {
+
+constexpr char kNotServed[] = "the partition is not served here now";
+constexpr char kDiskFull[] = "the disk is full: writes are refused until space returns";
+constexpr char kMoved[] = "the partition moved while the write was on its way";
+
+}  // namespace
+
+// Entries. ----------------------------------------------------------------------------------------
+
+Status Partition::Apply(std::span<const replica::CommittedEntry> entries) {
+  if (Status status = ApplyEntries(entries); !status.ok()) {
+    // What gathers and what the byte bound holds back has not been asked of anyone.
+    if (!open_.tasks.empty() || !effects_.empty()) AbandonBatch({Code::kOutOfSpace, kDiskFull});
+    FailTasks(&waiting_, {Code::kOutOfSpace, kDiskFull});
+    OnCommitBlocked(entries.back().position.index);
+    return status;
+  }
+  TaskList retries;
+  Completions done;
+  size_t finished = 0;
+  for (const replica::CommittedEntry& applied : entries) {
+    if (in_flight_.empty() || in_flight_.front().position != applied.position) continue;
+    Entry& entry = in_flight_.front();
+    ReleaseLatches(entry);
+    uncommitted_bytes_ -= entry.bytes;
+    while (!entry.tasks.empty()) {
+      done.Finish(entry.tasks.Pop()->join_);
+      ++finished;
+    }
+    while (!entry.retries.empty()) retries.Push(entry.retries.Pop());
+    in_flight_.pop_front();
+  }
+  queued_.fetch_sub(finished, std::memory_order_relaxed);
+  done.Post();
+  while (!retries.empty()) {
+    WriteTask* const task = retries.Pop();
+    const std::optional<LogIndex> index = requests_.Find(task->request.id);
+    AnswerFromRecord(task, index.value_or(LogIndex()));
+  }
+  return Status::Ok();
+}
+
+Status Partition::ApplyEntries(std::span<const replica::CommittedEntry> entries) {
+  size_t bytes = 64;
+  for (const replica::CommittedEntry& entry : entries) bytes += entry.payload.size();
+  rocksdb::WriteBatch batch(bytes);
+  AppliedState state;
+  {
+    std::lock_guard lock(statistics_mutex_);
+    state.statistics = statistics_;
+  }
+  for (const replica::CommittedEntry& entry : entries) {
+    state.epoch = entry.position.epoch;
+    state.index = entry.position.index;
+    switch (static_cast<EntryType>(entry.type)) {
+      case EntryType::kEpochStart: break;
+      case EntryType::kWrites:
+        RETURN_IF_ERROR(ReplayEffects(entry.payload, &batch, &state.statistics));
+        break;
+      default:
+        return Corruption("partition " + id_.ToString() + ": entry " +
+                          entry.position.index.ToString() +
+                          " is of a type newer than this program");
+    }
+  }
+  std::string encoded;
+  state.EncodeTo(&encoded);
+  batch.Put(rocksdb::Slice(kAppliedKey.data(), kAppliedKey.size()), encoded);
+  RETURN_IF_ERROR(store().Apply(&batch));
+  applied_index_.store(state.index.value, std::memory_order_relaxed);
+  std::lock_guard lock(statistics_mutex_);
+  statistics_ = std::move(state.statistics);
+  return Status::Ok();
+}
+
+/// Resuming flushes: not on an I/O thread.
+Status Partition::Recover() { return store().Resume(); }
+
+/// Committed, in the log, and not readable yet: it will be, after a retry or a restart.
+void Partition::OnCommitBlocked(LogIndex commit) {
+  const Status status = {Code::kUnknownOutcome,
+                         "the write is in the log but could not be applied yet"};
+  for (Entry& entry : in_flight_) {
+    if (entry.position.index > commit) break;
+    FailTasks(&entry.tasks, status);
+    FailTasks(&entry.retries, status);
+  }
+}
+
+void Partition::OnApplied() {
+  Wake();
+  // The next batch has gathered meanwhile; what the byte bound held back goes on.
+  if (!waiting_.empty()) {
+    Drain();
+  } else {
+    CloseBatch();
+  }
+}
+
+// Reigns. -----------------------------------------------------------------------------------------
+
+void Partition::OnReignBegan(Epoch) {
+  if (const Status loaded = LoadRequests(); !loaded.ok()) {
+    // Without it a retry would apply twice.
+    log::Error("cannot read the recent requests", "partition", id_, "status", loaded);
+    asio::post(home_, [self = shared_from_this(), loaded] {
+      self->replica_->Stop();
+      self->OnFatal(loaded);
+    });
+    return;
+  }
+  {
+    std::lock_guard lock(statistics_mutex_);
+    evaluated_ = statistics_;
+  }
+  serving_.store(!stopping_, std::memory_order_release);
+  Wake();
+}
+
+/// Everything before the reign is applied: what the store says is all there is.
+Status Partition::LoadRequests() {
+  requests_.Clear();
+  std::string from(1, kMetaSpace);
+  from.append(RequestTable::kKeyPrefix);
+  std::string to = from;
+  to.back() = static_cast<char>(to.back() + 1);
+  const auto it = store().NewIterator(from, to, /*reverse=*/false, /*fill_cache=*/false);
+  for (; it->Valid(); it->Next()) {
+    const std::optional<LogIndex> index = RequestTable::IndexOf(it->key().substr(1));
+    if (!index.has_value()) return Corruption("a record of requests has a malformed key");
+    RETURN_IF_ERROR(requests_.Load(*index, it->value()));
+  }
+  return it->status();
+}
+
+/// R12: what is appended may still be committed by whoever leads next; what is not was never asked.
+void Partition::OnReignEnded() {
+  serving_.store(false, std::memory_order_release);
+  for (Entry& entry : in_flight_) {
+    FailTasks(&entry.tasks, {Code::kUnknownOutcome, kMoved});
+    FailTasks(&entry.retries, {Code::kUnknownOutcome, kMoved});
+  }
+  in_flight_.clear();
+  uncommitted_bytes_ = 0;
+  FailTasks(&open_.tasks, {Code::kNotPrimary, kNotServed});
+  FailTasks(&open_.retries, {Code::kNotPrimary, kNotServed});
+  open_ = Entry();
+  effects_ = EffectWriter();
+  open_requests_ = RequestTable::Record();
+  latches_.clear();
+  collection_latches_.clear();
+  requests_.Clear();
+  FailTasks(&waiting_, {Code::kNotPrimary, kNotServed});
+  Wake();
+}
+
+void Partition::OnAdmissionChanged(bool serving) {
+  serving_.store(serving && !stopping_, std::memory_order_release);
+  // What gathers can wait for the doubt to end, but not for another reign.
+  if (!serving) FailTasks(&waiting_, {Code::kNotPrimary, kNotServed});
+  Wake();
+}
+
+/// They were proposed under another reign, whose end has answered their writes.
+void Partition::OnSuffixDropped(LogIndex) { CHECK(in_flight_.empty()); }
+
+void Partition::OnConfiguration(std::shared_ptr<const group::Configuration> configuration,
+                                Revision revision) {
+  SetRange(*configuration);
+  auto known = std::make_shared<KnownConfiguration>();
+  known->configuration = *configuration;
+  known->revision = revision;
+  {
+    std::lock_guard lock(configuration_mutex_);
+    configuration_ = known;
+  }
+  const group::Member self{environment_.node, place_.replica};
+  readable_.store(configuration->Names(self), std::memory_order_relaxed);
+  if (place_.host != nullptr) place_.host->OnConfiguration(schema_->id, id_, *known);
+  Wake();
+}
+
+void Partition::OnRemoved() {
+  readable_.store(false, std::memory_order_relaxed);
+  GiveUpStart(NotFound("the partition has left this node"));
+  if (place_.host != nullptr) place_.host->OnReplicaRemoved(schema_->id, id_);
+}
+
+void Partition::OnFatal(const Status& status) {
+  serving_.store(false, std::memory_order_release);
+  GiveUpStart(status);
+  if (place_.host != nullptr && !stopping_) {
+    place_.host->OnReplicaFailed(schema_->id, id_, status);
+  }
+}
+
+void Partition::OnFrozen(LogIndex, Revision) {}
+void Partition::OnThawed() {}
+void Partition::OnMergeRefused(PartitionId) {}
+
+// Checkpoints. ------------------------------------------------------------------------------------
+
+Result<LogPosition> Partition::MakeCheckpoint(const std::string& directory) {
+  RETURN_IF_ERROR(RemoveReplicaDirectory(directory));
+  RETURN_IF_ERROR(store().MakeCheckpoint(directory));
+  // What the copy holds, not what this store holds by now.
+  ASSIGN_OR_RETURN(const AppliedState state, ReadAppliedState(*environment_.storage, directory));
+  return LogPosition{state.epoch, state.index};
+}
+
+void Partition::DropCheckpoint(const std::string& directory) {
+  if (const Status removed = RemoveReplicaDirectory(directory); !removed.ok()) {
+    log::Warn("cannot remove a checkpoint", "partition", id_, "status", removed);
+  }
+}
+
+Result<LogPosition> Partition::InstallCheckpoint(const std::string& directory) {
+  ASSIGN_OR_RETURN(const std::string path, InstallStore(Directory(), directory));
+  ASSIGN_OR_RETURN(auto opened, storage::PartitionStore::Open(*environment_.storage, path,
+                                                              /*create=*/false, StoreEvents()));
+  storage::PinnedValue value;
+  ASSIGN_OR_RETURN(const bool found, opened->Get(kAppliedKey, &value));
+  if (!found) return Corruption(path + ": has no applied state");
+  ASSIGN_OR_RETURN(AppliedState state, AppliedState::Decode(value.view()));
+  UseStore(std::move(opened));
+  state.statistics.local_indexes.resize(schema_->local_indexes.size());
+  std::lock_guard lock(statistics_mutex_);
+  statistics_ = state.statistics;
+  return LogPosition{state.epoch, state.index};
+}
+
+}  // namespace onggi::partition

@@ -1,0 +1,223 @@
+#include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <filesystem>
+
+#include "common/log.h"
+#include "replication/group/record.h"
+#include "server/partition/effects.h"
+#include "server/partition/partition.h"
+#include "server/partition/replica_check.h"
+#include "server/partition/replica_files.h"
+#include "server/storage/data_directory.h"
+
+/// The life of Partition: opening, stopping, flushing.
+namespace onggi::partition {
+
+namespace asio = boost::asio;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// Without news for this long a lone replica's start fails; with others its place may be elsewhere
+/// by now, and whoever asks is told.
+constexpr auto kStartDeadline = std::chrono::seconds(30);
+constexpr auto kJoinDeadline = std::chrono::seconds(3);
+constexpr auto kStopDeadline = std::chrono::seconds(10);
+
+}  // namespace
+
+asio::awaitable<Status> Partition::OnBlockingPool(std::function<Status()> work) {
+  auto initiate = [this, &work](auto handler) {
+    using Handler = decltype(handler);
+    auto shared = std::make_shared<Handler>(std::move(handler));
+    auto task = [this, shared, &work] {
+      Status status = work();
+      asio::post(home_, [shared, status = std::move(status)]() mutable {
+        std::move (*shared)(std::move(status));
+      });
+    };
+    if (!environment_.blocking->TrySubmit(task)) {
+      asio::post(home_, [shared] {
+        std::move (*shared)(Unavailable("the disk has too much work queued"));
+      });
+    }
+  };
+  co_return co_await asio::async_initiate<const asio::use_awaitable_t<>, void(Status)>(
+      initiate, asio::use_awaitable);
+}
+
+storage::PartitionStore::Events Partition::StoreEvents() {
+  storage::PartitionStore::Events events;
+  // The store may close after its partition has gone: nothing here may touch `this`.
+  events.on_flushed = [weak = weak_from_this(), pool = environment_.blocking] {
+    (void)pool->TrySubmit([weak] {
+      if (auto self = weak.lock()) self->NewsOfFlush(/*force=*/false);
+    });
+  };
+  events.on_background_error = [id = id_](const Status& status) {
+    log::Error("storage failed in the background", "partition", id, "status", status);
+  };
+  return events;
+}
+
+void Partition::UseStore(std::unique_ptr<storage::PartitionStore> store) {
+  store_.store(store.get(), std::memory_order_release);
+  stores_.push_back(std::move(store));
+}
+
+Status Partition::OpenStore(AppliedState* applied) {
+  const std::string directory = Directory();
+  // Only a partition that no process has ever led may be empty; a named replica that is gone is
+  // lost.
+  const bool fresh = config_.boot() == 0;
+  std::error_code error;
+  if (!fs::exists(directory, error)) {
+    if (!fresh || NodeId(config_.primary().node()) != environment_.node) {
+      return Corruption(directory + ": missing: the catalog names a replica with data here");
+    }
+    RETURN_IF_ERROR(MakeReplicaDirectory(*environment_.storage, environment_.partitions_directory,
+                                         directory, place_.replica, /*lazily=*/true));
+  }
+  RETURN_IF_ERROR(CheckReplicaFile(directory, place_.replica));
+  ASSIGN_OR_RETURN(const std::string path, StorePath(directory));
+  RETURN_IF_ERROR(RemoveOldStores(directory));
+  ASSIGN_OR_RETURN(
+      auto store, storage::PartitionStore::Open(*environment_.storage, path, fresh, StoreEvents()));
+  if (fresh)
+    RETURN_IF_ERROR(storage::SyncDirectory(directory));  // the catalog is about to rely on it
+  UseStore(std::move(store));
+  storage::PinnedValue value;
+  ASSIGN_OR_RETURN(const bool found, this->store().Get(kAppliedKey, &value));
+  if (found) {
+    ASSIGN_OR_RETURN(*applied, AppliedState::Decode(value.view()));
+  }
+  applied->statistics.local_indexes.resize(schema_->local_indexes.size());
+  return Status::Ok();
+}
+
+asio::awaitable<Status> Partition::Start() {
+  auto applied = std::make_shared<AppliedState>();
+  std::function<Status()> open = [this, applied] { return OpenStore(applied.get()); };
+  Status opened = co_await OnBlockingPool(open);
+  if (!opened.ok()) co_return opened;
+  {
+    std::lock_guard lock(statistics_mutex_);
+    statistics_ = applied->statistics;
+  }
+  applied_index_.store(applied->index.value, std::memory_order_relaxed);
+  replica::ReplicaOptions options;
+  options.partition = id_;
+  options.table = schema_->id;
+  options.self = {environment_.node, place_.replica};
+  options.boot = environment_.boot;
+  options.home = place_.home;
+  options.log = place_.log;
+  options.metadata = environment_.metadata;
+  options.configurations = environment_.configurations;
+  options.transport = environment_.transport;
+  options.leases = environment_.leases;
+  options.checkpoints = environment_.checkpoints;
+  options.checkpoint_directory = environment_.partitions_directory + "/outgoing";
+  options.disk_low = environment_.disk_low;
+  options.max_window_bytes = 2 * kMaxUncommittedBytes;
+  replica_ = std::make_shared<replica::Replica>(std::move(options), this);
+  const bool alone = environment_.transport == nullptr;
+  asio::steady_timer waiter(home_, alone ? asio::steady_timer::duration(kStartDeadline)
+                                         : asio::steady_timer::duration(kJoinDeadline));
+  waiter_ = &waiter;
+  Status status = replica_->Start({applied->epoch, applied->index}, group::FromRecord(config_),
+                                  config_revision_);
+  while (status.ok() && !Settled()) {
+    status = give_up_;
+    if (!status.ok()) break;
+    boost::system::error_code error;
+    auto token = asio::redirect_error(asio::use_awaitable, error);
+    co_await waiter.async_wait(token);
+    if (error) {
+      if (alone) waiter.expires_after(kStartDeadline);
+    } else if (alone) {
+      status = Unavailable("the partition could not take over in time");
+    } else {
+      break;
+    }
+  }
+  waiter_ = nullptr;
+  if (status.ok()) status = give_up_;
+  if (!status.ok()) {
+    stopping_ = true;  // what is still under way finds nobody
+    replica_->Stop();
+  }
+  co_return status;
+}
+
+/// Is this replica what it is going to be? One that leads, or is about to, has to serve first.
+bool Partition::Settled() const {
+  if (serving_.load(std::memory_order_relaxed)) return true;
+  const group::Group& group = replica_->group();
+  return group.role() == group::Group::Role::kBackup ||
+         group.configuration().primary != group::Member{environment_.node, place_.replica};
+}
+
+void Partition::GiveUpStart(Status reason) {
+  if (give_up_.ok()) give_up_ = std::move(reason);
+  Wake();
+}
+
+void Partition::Wake() {
+  if (waiter_ != nullptr) waiter_->cancel();
+}
+
+asio::awaitable<void> Partition::Stop(bool flush) {
+  serving_.store(false, std::memory_order_release);
+  const auto deadline = std::chrono::steady_clock::now() + kStopDeadline;
+  asio::steady_timer timer(home_);
+  const auto pause = [&timer]() -> asio::awaitable<void> {
+    timer.expires_after(std::chrono::milliseconds(1));
+    boost::system::error_code error;
+    auto token = asio::redirect_error(asio::use_awaitable, error);
+    co_await timer.async_wait(token);
+  };
+  if (replica_ != nullptr) {
+    CloseBatch();
+    // A store that cannot apply has answered its writes already; the log keeps them for the next
+    // start. After a start that failed (stopping_) there is nothing to answer.
+    while (!in_flight_.empty() && !replica_->apply_blocked() && !stopping_ &&
+           std::chrono::steady_clock::now() < deadline) {
+      co_await pause();
+    }
+  }
+  stopping_ = true;
+  const bool blocked = replica_ != nullptr && replica_->apply_blocked();
+  if (replica_ != nullptr) replica_->Stop();
+  OnReignEnded();
+  Drain();  // refuses what still waits
+  while (replica_ != nullptr && replica_->busy()) co_await pause();
+  // A store that has failed (a full disk) would fail again; the log has what it lacks.
+  if (flush && OpenedStore() && !blocked && !store().failed()) {
+    std::function<Status()> work = [this] { return Flush(); };
+    const Status flushed = co_await OnBlockingPool(work);
+    // Not fatal: the log still has what the flush would have made durable.
+    if (!flushed.ok()) log::Warn("flush on stop failed", "partition", id_, "status", flushed);
+  }
+}
+
+/// Runs on the blocking pool after a flush: the log may be cut behind what the disk now has.
+void Partition::NewsOfFlush(bool force) {
+  std::string value;
+  Result<bool> found = store().GetPersisted(kAppliedKey, &value);
+  if (!found.ok() || !*found) return;
+  const Result<AppliedState> state = AppliedState::Decode(value);
+  if (!state.ok()) return;
+  const LogPosition position{state->epoch, state->index};
+  asio::post(home_, [self = shared_from_this(), position, force] {
+    if (self->stopping_) {
+      // The replica hears nothing any more, and needs nothing of it.
+      self->environment_.log->Truncate(self->id_, position.index);
+    } else if (self->replica_ != nullptr) {
+      self->replica_->OnFlushed(position, force);
+    }
+  });
+}
+
+}  // namespace onggi::partition

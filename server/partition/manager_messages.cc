@@ -1,0 +1,341 @@
+#include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <utility>
+
+#include "common/log.h"
+#include "replication/group/record.h"
+#include "server/partition/partition_manager.h"
+#include "server/partition/replica_files.h"
+
+/// PartitionManager: what other nodes say, and what it means that one is gone.
+namespace onggi::partition {
+
+namespace asio = boost::asio;
+
+namespace {
+
+/// Messages that wait for one partition to open; others are sent again.
+constexpr size_t kMaxWaitingMessages = 64;
+
+}  // namespace
+
+/// On the partition's home, if it has a replica by then.
+void PartitionManager::Deliver(const std::shared_ptr<Partition>& partition, Delivery delivery) {
+  asio::post(HomeOf(partition->id())->executor(), [partition, delivery = std::move(delivery)] {
+    if (replica::Replica* const replica = partition->replica()) delivery(*replica);
+  });
+}
+
+/// To all open partitions that are wanted, one message per home.
+void PartitionManager::ForEachOpen(const std::function<bool(const Slot&)>& wanted,
+                                   const Delivery& delivery) {
+  std::vector<std::vector<std::shared_ptr<Partition>>> by_home(homes_.size());
+  {
+    std::shared_lock lock(mutex_);
+    if (stopping_) return;
+    for (const auto& [id, slot] : partitions_) {
+      const auto& partition = slot->partition != nullptr ? slot->partition : slot->starting;
+      if (partition != nullptr && wanted(*slot)) {
+        by_home[id.value % homes_.size()].push_back(partition);
+      }
+    }
+  }
+  for (size_t i = 0; i < by_home.size(); ++i) {
+    if (by_home[i].empty()) continue;
+    asio::post(homes_[i]->executor(), [partitions = std::move(by_home[i]), delivery] {
+      for (const auto& partition : partitions) {
+        if (replica::Replica* const replica = partition->replica()) delivery(*replica);
+      }
+    });
+  }
+}
+
+void PartitionManager::OnMessage(NodeId from, uint64_t boot, transport::GroupMessage message) {
+  const PartitionId id = message.partition;
+  if (const auto* create = std::get_if<group::CreateMessage>(&message.body)) {
+    OnCreate(from, boot, *create, message.table, id);
+    return;
+  }
+  auto* append = std::get_if<transport::Append>(&message.body);
+  std::shared_ptr<Slot> slot = FindSlot(id);
+  if ((slot == nullptr || slot->replica != message.to) && append != nullptr &&
+      append->message.configuration != nullptr) {
+    // A new member hears of it from its primary before it does from the map.
+    proto::PartitionConfig config;
+    config.set_table(message.table.value);
+    config.set_partition(id.value);
+    group::ToRecord(*append->message.configuration, &config);
+    Learn(std::move(config), append->message.revision);
+    slot = FindSlot(id);
+  }
+  if (slot == nullptr || slot->replica != message.to) return;
+  std::shared_ptr<Partition> open;
+  {
+    std::unique_lock lock(mutex_);
+    if (!started_ || stopping_ || slot->lost) return;
+    open = slot->partition != nullptr ? slot->partition : slot->starting;
+    if (open == nullptr) {
+      // An answer to what an earlier life asked is nothing to open for.
+      if (append == nullptr && !std::holds_alternative<group::ResignMessage>(message.body)) return;
+      size_t& waiting = waiting_messages_[id];
+      if (waiting >= kMaxWaitingMessages) return;
+      ++waiting;
+    }
+  }
+  // Copied by the function object, never by the way.
+  auto shared = std::make_shared<transport::GroupMessage>(std::move(message));
+  const Delivery delivery = [shared](replica::Replica& replica) {
+    replica.OnMessage(std::move(*shared));
+  };
+  if (open != nullptr) {
+    Deliver(open, delivery);
+    return;
+  }
+  OpenSlot(slot, [this, id, delivery](const OpenResult& opened) {
+    {
+      std::unique_lock lock(mutex_);
+      const auto waiting = waiting_messages_.find(id);
+      if (waiting != waiting_messages_.end() && --waiting->second == 0) {
+        waiting_messages_.erase(waiting);
+      }
+    }
+    if (opened.ok()) Deliver(*opened, delivery);
+  });
+}
+
+/// The first replicas of a new partition (meeting of the primary-to-be with the others): made
+/// empty, for nobody has led it, and answered once durable.
+void PartitionManager::OnCreate(NodeId from, uint64_t boot, const group::CreateMessage& create,
+                                TableId table, PartitionId partition) {
+  if (create.configuration == nullptr || create.to.node != environment_.node) return;
+  proto::PartitionConfig config;
+  config.set_table(table.value);
+  config.set_partition(partition.value);
+  group::ToRecord(*create.configuration, &config);
+  Learn(config, create.revision);
+  const std::shared_ptr<Slot> slot = FindSlot(partition);
+  ++blocking_tasks_;
+  const bool submitted = environment_.blocking->TrySubmit([=, this] {
+    AnswerCreate(slot, create, from, boot);
+    --blocking_tasks_;
+  });
+  if (submitted) return;
+  --blocking_tasks_;
+  log::Warn("too much is queued for the disk to make a replica", "partition", partition);
+}
+
+/// On the blocking pool.
+void PartitionManager::AnswerCreate(const std::shared_ptr<Slot>& slot,
+                                    const group::CreateMessage& create, NodeId from,
+                                    uint64_t boot) {
+  if (slot == nullptr) return;
+  bool led;
+  {
+    std::shared_lock lock(mutex_);
+    if (!started_ || stopping_) return;
+    // Led since: what is not here by now is lost, never empty.
+    led = slot->replica != create.to.replica || slot->dropped || slot->config.epoch() != 0;
+  }
+  Status made;
+  if (led) {
+    const Result<ReplicaId> there = ReadReplicaFile(DirectoryOf(slot->id));
+    if (!there.ok()) {
+      made = there.status();
+    } else if (*there != create.to.replica) {
+      made = {Code::kAlreadyExists, "replica " + there->ToString() + " is there"};
+    }
+  } else {
+    made = CreateReplica(slot->table, slot->id, create.to.replica);
+  }
+  if (!made.ok()) {
+    log::Warn("a new partition's replica is not made", "partition", slot->id, "status", made);
+    return;
+  }
+  transport::GroupMessage answer;
+  answer.table = slot->table;
+  answer.partition = slot->id;
+  answer.to = create.from.replica;
+  answer.body = group::CreatedMessage{create.to};
+  environment_.transport->Send(from, std::move(answer), boot);
+}
+
+void PartitionManager::OnNewerConfiguration(NodeId, lease::NewerConfiguration newer) {
+  if (newer.configuration == nullptr) return;
+  proto::PartitionConfig config;
+  config.set_table(newer.table.value);
+  config.set_partition(newer.partition.value);
+  group::ToRecord(*newer.configuration, &config);
+  Learn(std::move(config), newer.revision);
+}
+
+void PartitionManager::OnPeerConnected(NodeId peer, uint64_t) {
+  ForEachOpen([](const Slot&) { return true; },
+              [peer](replica::Replica& replica) { replica.OnPeerConnected(peer); });
+}
+
+void PartitionManager::OnPeerLost(NodeId peer) {
+  ForEachOpen([](const Slot&) { return true; },
+              [peer](replica::Replica& replica) { replica.OnPeerLost(peer); });
+  TakeOver(peer);
+}
+
+/// A partition that has just opened may have missed that its primary is gone.
+void PartitionManager::CheckPrimary(const std::shared_ptr<Partition>& partition) {
+  if (alone()) return;
+  const NodeId primary = partition->primary_hint().node;
+  if (primary == NodeId() || primary == environment_.node) return;
+  if (environment_.transport->Connected(primary)) return;
+  Deliver(partition, [primary](replica::Replica& replica) { replica.OnPeerLost(primary); });
+}
+
+/// Has the partitions led by `lost` (0: by any node that is not connected) looked after in which
+/// this node is in sync: the open ones consider it themselves, closed ones are opened first, a few
+/// at a time.
+void PartitionManager::TakeOver(NodeId lost) {
+  std::vector<std::shared_ptr<Slot>> closed;
+  std::vector<std::shared_ptr<Partition>> open;
+  std::map<NodeId, bool> connected;
+  {
+    std::shared_lock lock(mutex_);
+    if (stopping_ || !started_) return;
+    for (const auto& [id, slot] : partitions_) {
+      const NodeId primary(slot->config.primary().node());
+      if (primary == environment_.node || slot->lost || slot->opening) continue;
+      if (lost != NodeId()) {
+        if (primary != lost || slot->partition != nullptr) continue;
+      } else {
+        const auto [known, asked] = connected.try_emplace(primary, true);
+        if (asked) known->second = environment_.transport->Connected(primary);
+        if (known->second) continue;
+      }
+      const bool in_sync = std::any_of(slot->config.in_sync().begin(), slot->config.in_sync().end(),
+                                       [&](const proto::ReplicaRef& member) {
+                                         return NodeId(member.node()) == environment_.node;
+                                       });
+      if (!in_sync) continue;
+      if (slot->partition != nullptr) {
+        open.push_back(slot->partition);
+      } else {
+        closed.push_back(slot);
+      }
+    }
+  }
+  for (const auto& partition : open) CheckPrimary(partition);
+  if (closed.empty()) return;
+  scope_.Spawn(io_->NextExecutor(), RunTakeOver(std::move(closed), lost));
+}
+
+/// R11: this node's replica leads by the map, and never will again.
+void PartitionManager::ResignLost() {
+  std::vector<std::pair<NodeId, transport::GroupMessage>> resignations;
+  {
+    std::shared_lock lock(mutex_);
+    for (const auto& [id, slot] : partitions_) {
+      const group::Member self{environment_.node, slot->replica};
+      if (!slot->lost || group::FromRecord(slot->config.primary()) != self) continue;
+      for (const proto::ReplicaRef& ref : slot->config.in_sync()) {
+        const group::Member member = group::FromRecord(ref);
+        if (member == self) continue;
+        transport::GroupMessage message;
+        message.table = slot->table;
+        message.partition = id;
+        message.to = member.replica;
+        message.body = group::ResignMessage{self, Epoch(slot->config.epoch())};
+        resignations.emplace_back(member.node, std::move(message));
+      }
+    }
+  }
+  for (auto& [node, message] : resignations) {
+    environment_.transport->Send(node, std::move(message));
+  }
+}
+
+/// RunOpen() goes on to CheckPrimary().
+asio::awaitable<void> PartitionManager::RunTakeOver(std::vector<std::shared_ptr<Slot>> slots,
+                                                    NodeId) {
+  auto next = std::make_shared<std::atomic<size_t>>(0);
+  auto all = std::make_shared<std::vector<std::shared_ptr<Slot>>>(std::move(slots));
+  // Each of the first few leads to the next when it is done.
+  auto open_next = std::make_shared<std::function<void()>>();
+  std::weak_ptr<std::function<void()>> weak = open_next;
+  *open_next = [this, next, all, weak] {
+    const size_t index = next->fetch_add(1);
+    const auto self = weak.lock();
+    if (index >= all->size() || self == nullptr || scope_.stopping()) return;
+    OpenSlot((*all)[index], [self](const OpenResult&) { (*self)(); });
+  };
+  for (size_t i = 0; i < options_.max_failover_opens; ++i) (*open_next)();
+  co_return;
+}
+
+// PartitionHost. ----------------------------------------------------------------------------------
+
+void PartitionManager::OnConfiguration(TableId table, PartitionId partition,
+                                       const KnownConfiguration& known) {
+  std::unique_lock lock(mutex_);
+  const auto found = partitions_.find(partition);
+  if (found == partitions_.end() || known.revision <= found->second->revision) return;
+  const std::shared_ptr<Slot> slot = found->second;
+  proto::PartitionConfig config;
+  config.set_table(table.value);
+  config.set_partition(partition.value);
+  group::ToRecord(known.configuration, &config);
+  // That it names this node no more, the group says: Removed.
+  const std::string old_start = slot->config.range_start();
+  slot->config = std::move(config);
+  slot->revision = known.revision;
+  if (old_start != slot->config.range_start()) PlaceSlot(slot, old_start);
+}
+
+void PartitionManager::OnReplicaRemoved(TableId, PartitionId partition) {
+  // Not from within a call of the replica.
+  asio::post(io_->executor(0), [this, partition] { DropPartition(partition); });
+}
+
+void PartitionManager::OnReplicaFailed(TableId, PartitionId partition, const Status& status) {
+  std::shared_ptr<Partition> open;
+  {
+    std::unique_lock lock(mutex_);
+    const auto found = partitions_.find(partition);
+    if (found == partitions_.end()) return;
+    const std::shared_ptr<Slot> slot = found->second;
+    if (status.code() == Code::kCorruption && !alone()) slot->lost = true;
+    open = std::move(slot->partition);
+    slot->partition = nullptr;
+  }
+  if (open == nullptr) return;
+  scope_.Spawn(HomeOf(partition)->executor(), StopPartition(open, /*dropped=*/false));
+}
+
+// Checkpoints. ------------------------------------------------------------------------------------
+
+Status PartitionManager::Accept(const checkpoint::CheckpointInfo& info) {
+  const std::shared_ptr<Slot> slot = FindSlot(info.partition);
+  if (slot == nullptr || slot->replica != info.to.replica) {
+    return NotFound("no such replica is here");
+  }
+  std::shared_lock lock(mutex_);
+  if (stopping_ || !started_) return Unavailable("the node is starting or stopping");
+  if (slot->lost) return Corruption("the replica is lost");
+  return Status::Ok();
+}
+
+void PartitionManager::Install(checkpoint::CheckpointInfo info, std::function<void(Status)> done) {
+  const std::shared_ptr<Slot> slot = FindSlot(info.partition);
+  if (slot == nullptr || slot->replica != info.to.replica) {
+    done(NotFound("no such replica is here"));
+    return;
+  }
+  OpenSlot(slot, [this, info, done = std::move(done)](const OpenResult& opened) {
+    if (!opened.ok()) {
+      done(opened.status());
+      return;
+    }
+    Deliver(*opened, [info, done](replica::Replica& replica) {
+      replica.InstallCheckpoint(info.epoch, info.position, info.directory, done);
+    });
+  });
+}
+
+}  // namespace onggi::partition
