@@ -1,0 +1,522 @@
+#include "coordinator/coordinator.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/coordinator/world.h"
+
+namespace onggi::coordinator {
+namespace {
+
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+/// Three zones, nodes 1 to `count` in turn.
+void AddNodes(World& world, uint64_t count) {
+  for (uint64_t id = 1; id <= count; ++id) {
+    world.nodes->Add(id, "zone-" + std::to_string((id - 1) % 3));
+  }
+}
+
+std::set<uint64_t> NodesOf(const proto::PartitionConfig& config) {
+  std::set<uint64_t> nodes;
+  for (const auto& ref : config.in_sync()) nodes.insert(ref.node());
+  return nodes;
+}
+
+TEST(Coordinator, PlacesANewTablesReplicasInDifferentZones) {
+  World world;
+  AddNodes(world, 6);
+  world.Start();
+  for (uint64_t id = 1; id <= 12; ++id) world.nodes->MakeTable(id, proto::TABLE_STATUS_CREATING, 3);
+  ASSERT_TRUE(world.Run(seconds(30), [&] { return world.nodes->Partitions().size() == 12; }));
+  world.Run(seconds(30));
+  std::map<uint64_t, int> primaries;
+  std::map<uint64_t, int> replicas;
+  for (const auto& [id, entry] : world.nodes->Partitions()) {
+    const auto& config = entry.first;
+    EXPECT_EQ(config.in_sync_size(), 3);
+    EXPECT_EQ(config.min_in_sync(), 2u);
+    std::set<std::string> zones;
+    for (const auto& ref : config.in_sync()) {
+      zones.insert(world.nodes->Record(ref.node()).zone());
+      ++replicas[ref.node()];
+    }
+    EXPECT_EQ(zones.size(), 3u);
+    ++primaries[config.primary().node()];
+  }
+  for (uint64_t node = 1; node <= 6; ++node) {
+    EXPECT_EQ(replicas[node], 6) << node;
+    EXPECT_EQ(primaries[node], 2) << node;
+  }
+}
+
+TEST(Coordinator, ATableWaitsForEnoughNodes) {
+  World world;
+  AddNodes(world, 2);
+  world.Start();
+  world.nodes->MakeTable(1, proto::TABLE_STATUS_CREATING, 3);
+  world.Run(seconds(20));
+  EXPECT_TRUE(world.nodes->Partitions().empty());
+  world.nodes->Add(3, "zone-2");
+  EXPECT_TRUE(world.Run(seconds(10), [&] { return world.nodes->Partitions().size() == 1; }));
+}
+
+TEST(Coordinator, TheDefaultReplicationFollowsTheNumberOfNodes) {
+  World world;
+  AddNodes(world, 2);
+  world.Start();
+  world.nodes->MakeTable(1, proto::TABLE_STATUS_CREATING, 0);
+  ASSERT_TRUE(world.Run(seconds(10), [&] { return world.nodes->Partitions().size() == 1; }));
+  EXPECT_EQ(world.nodes->Config(1).replication(), 1u);
+  world.nodes->Add(3, "zone-2");
+  world.Run(seconds(2));
+  world.nodes->MakeTable(2, proto::TABLE_STATUS_CREATING, 0);
+  ASSERT_TRUE(world.Run(seconds(10), [&] { return world.nodes->Partitions().size() == 2; }));
+  EXPECT_EQ(world.nodes->Config(2).replication(), 3u);
+}
+
+TEST(Coordinator, AnotherOneTakesOverAndSaysWhoIsActive) {
+  World world;
+  AddNodes(world, 3);
+  Candidate& first = world.Start();
+  world.Run(seconds(2));
+  Candidate& second = world.Start();
+  world.Run(seconds(2));
+  ASSERT_TRUE(first.coordinator->Active().ok());
+  EXPECT_EQ(second.coordinator->Active().status(), Status(Code::kNotPrimary, "coordinator-1:7000"));
+
+  first.store->SetCut(true);
+  ASSERT_TRUE(world.Run(seconds(20), [&] { return second.coordinator->Active().ok(); }));
+  EXPECT_FALSE(first.coordinator->Active().ok()) << "two at once believe that they are active";
+  first.store->SetCut(false);
+  world.Run(seconds(30));
+  world.nodes->MakeTable(1, proto::TABLE_STATUS_CREATING, 3);
+  EXPECT_TRUE(world.Run(seconds(10), [&] { return world.nodes->Partitions().size() == 1; }));
+}
+
+TEST(Coordinator, ResigningHandsOverAtOnce) {
+  World world;
+  AddNodes(world, 3);
+  Candidate& first = world.Start();
+  world.Run(seconds(2));
+  Candidate& second = world.Start();
+  world.Run(seconds(2));
+  world.Stop(first);
+  EXPECT_TRUE(world.Run(seconds(1), [&] { return second.coordinator->Active().ok(); }));
+}
+
+TEST(Coordinator, ADeadNodesReplicasAreReplacedAfterTheGracePeriod) {
+  World world;
+  AddNodes(world, 4);
+  world.nodes->MakeTable(1);
+  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
+  world.Start();
+  world.Run(seconds(10));
+  world.nodes->SetUp(1, false);
+  world.Run(minutes(4));
+  EXPECT_EQ(world.nodes->Record(1).state(), proto::NODE_STATE_ACTIVE);
+  EXPECT_EQ(world.nodes->running_jobs(), 0u);
+  ASSERT_TRUE(world.Run(minutes(3), [&] { return world.Settled(); }));
+  EXPECT_EQ(world.nodes->Record(1).state(), proto::NODE_STATE_DEAD);
+  EXPECT_EQ(NodesOf(world.nodes->Config(p)), (std::set<uint64_t>{2, 3, 4}));
+
+  // It comes back, is welcome, and what it had is gone.
+  world.nodes->SetUp(1, true);
+  EXPECT_TRUE(world.Run(minutes(3), [&] { return world.Settled(); }));
+  EXPECT_EQ(world.nodes->Record(1).state(), proto::NODE_STATE_ACTIVE);
+}
+
+TEST(Coordinator, ANodeThatComesBackInTimeKeepsItsReplicas) {
+  World world;
+  AddNodes(world, 4);
+  world.nodes->MakeTable(1);
+  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
+  world.Start();
+  world.Run(seconds(10));
+  world.nodes->SetUp(1, false);
+  world.Run(minutes(4));
+  world.nodes->SetUp(1, true);
+  ASSERT_TRUE(world.Run(minutes(2), [&] { return world.Settled(); }));
+  EXPECT_EQ(NodesOf(world.nodes->Config(p)), (std::set<uint64_t>{1, 2, 3}));
+  EXPECT_TRUE(world.nodes->Jobs().empty());
+}
+
+TEST(Coordinator, ALostReplicaIsMadeAgainOnItsNode) {
+  World world;
+  AddNodes(world, 3);
+  world.nodes->MakeTable(1);
+  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
+  world.Start();
+  world.Run(seconds(10));
+  const uint64_t replica = world.nodes->disks[2][p];
+  world.damaged.insert(replica);
+  world.nodes->disks[2].erase(p);
+  ASSERT_TRUE(world.Run(minutes(2), [&] {
+    return world.Settled() && NodesOf(world.nodes->Config(p)).contains(2) &&
+           world.nodes->disks[2].contains(p);
+  }));
+  EXPECT_NE(world.nodes->disks[2][p], replica) << "the old replica must never come back";
+}
+
+TEST(Coordinator, DrainsANodeToEmptyAndThenForgetsIt) {
+  World world;
+  AddNodes(world, 5);
+  world.nodes->MakeTable(1);
+  std::string at;
+  for (int i = 0; i < 8; ++i) {
+    const std::string end = i == 7 ? "" : std::string(1, static_cast<char>('a' + i));
+    world.nodes->MakePartition(1, {1, 2, 3}, at, end);
+    at = end;
+  }
+  Options options;
+  options.merge = false;
+  world.Start(options);
+  world.Run(seconds(5));
+  proto::DrainNodeRequest request;
+  request.set_node(1);
+  const auto drained = world.Await(world.Active()->DrainNode(request));
+  ASSERT_TRUE(drained.ok()) << drained.status().ToString();
+  EXPECT_EQ(drained->state(), proto::NODE_STATE_DRAINING);
+  EXPECT_TRUE(world
+                  .Await(world.Active()->RemoveNode([] {
+                    proto::RemoveNodeRequest early;
+                    early.set_node(1);
+                    return early;
+                  }()))
+                  .code() == Code::kConditionFailed);
+  ASSERT_TRUE(world.Run(minutes(10), [&] {
+    return world.nodes->Record(1).state() == proto::NODE_STATE_DECOMMISSIONED;
+  }));
+  EXPECT_TRUE(world.Run(minutes(5), [&] { return world.Settled(); }));
+  EXPECT_TRUE(world.nodes->disks[1].empty());
+  proto::RemoveNodeRequest remove;
+  remove.set_node(1);
+  EXPECT_TRUE(world.Await(world.Active()->RemoveNode(remove)).ok());
+  EXPECT_EQ(world.nodes->Read(metadata::keys::Node(NodeId(1))), "");
+}
+
+TEST(Coordinator, RefusesADrainThatTheOthersCannotTake) {
+  World world;
+  AddNodes(world, 3);
+  world.nodes->MakeTable(1);
+  world.nodes->MakePartition(1, {1, 2, 3});
+  world.Start();
+  world.Run(seconds(5));
+  proto::DrainNodeRequest request;
+  request.set_node(1);
+  const auto refused = world.Await(world.Active()->DrainNode(request));
+  EXPECT_EQ(refused.status().code(), Code::kConditionFailed);
+  EXPECT_EQ(refused.status().message(),
+            "table table-1 has 3 replicas, and 2 nodes would remain to take them");
+  request.set_force(true);
+  EXPECT_TRUE(world.Await(world.Active()->DrainNode(request)).ok());
+  proto::CancelDrainRequest cancel;
+  cancel.set_node(1);
+  EXPECT_TRUE(world.Await(world.Active()->CancelDrain(cancel)).ok());
+  EXPECT_EQ(world.nodes->Record(1).state(), proto::NODE_STATE_ACTIVE);
+}
+
+TEST(Coordinator, BalancesReplicasAndPrimariesAndThenRests) {
+  World world;
+  AddNodes(world, 6);
+  world.nodes->MakeTable(1);
+  std::string at;
+  for (int i = 0; i < 24; ++i) {
+    const std::string end = i == 23 ? "" : std::string(1, static_cast<char>('a' + i));
+    const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3}, at, end);
+    world.nodes->loads[p].bytes = uint64_t{1} << 30;
+    at = end;
+  }
+  Options options;
+  options.merge = false;
+  options.balance_cooldown = seconds(5);
+  world.act_interval = seconds(1);
+  world.Start(options);
+  world.Run(minutes(10));
+  std::map<uint64_t, int> primaries;
+  std::map<uint64_t, int> replicas;
+  for (const auto& [id, entry] : world.nodes->Partitions()) {
+    ++primaries[entry.first.primary().node()];
+    for (const auto& ref : entry.first.in_sync()) ++replicas[ref.node()];
+  }
+  for (uint64_t node = 1; node <= 6; ++node) {
+    EXPECT_NEAR(replicas[node], 12, 1) << node;
+    EXPECT_NEAR(primaries[node], 4, 1) << node;
+  }
+  const std::string next = world.nodes->Read(metadata::keys::NextJob());
+  world.Run(minutes(5));
+  EXPECT_EQ(world.nodes->Read(metadata::keys::NextJob()), next) << "it must come to rest";
+  EXPECT_TRUE(world.Settled());
+}
+
+TEST(Coordinator, SplitsAPartitionThatHasGrownTooLarge) {
+  World world;
+  AddNodes(world, 3);
+  world.nodes->MakeTable(1);
+  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
+  world.Start();
+  world.Run(minutes(2));
+  EXPECT_TRUE(world.nodes->Jobs().empty());
+  world.nodes->loads[p].bytes = uint64_t{11} << 30;
+  world.nodes->loads[p].size_split_key = "m";
+  ASSERT_TRUE(world.Run(minutes(2), [&] { return world.nodes->Partitions().size() == 2; }));
+  EXPECT_EQ(world.nodes->Config(p).range_end(), "m");
+}
+
+TEST(Coordinator, ASingleHotKeyIsReportedByNameAndNotSplit) {
+  World world;
+  AddNodes(world, 3);
+  world.nodes->MakeTable(1);
+  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
+  Candidate& only = world.Start();
+  auto& load = world.nodes->loads[p];
+  load.writes = 2'000;
+  load.load_split_key = "m";
+  load.hot_share = 0.9;
+  world.Run(minutes(10));
+  EXPECT_EQ(world.nodes->Partitions().size(), 1u);
+  proto::ListPartitionsRequest request;
+  request.set_hot(true);
+  const auto hot = world.Active()->ListPartitions(request);
+  ASSERT_TRUE(hot.ok());
+  ASSERT_EQ(hot->partitions_size(), 1);
+  EXPECT_TRUE(hot->partitions(0).single_hot_key());
+  EXPECT_EQ(hot->partitions(0).hot_keys(0).text(), "{\"pk\": {\"S\": \"hot\"}}");
+  EXPECT_THAT(
+      only.registry.TextExposition(),
+      ::testing::HasSubstr(
+          "onggi_cluster_hot_key_load_percent{key=\"{\\\"pk\\\": {\\\"S\\\": \\\"hot\\\"}}\""));
+  // Others take their part: now a split helps.
+  load.hot_share = 0.2;
+  EXPECT_TRUE(world.Run(minutes(3), [&] { return world.nodes->Partitions().size() == 2; }));
+  EXPECT_THAT(only.registry.TextExposition(),
+              ::testing::Not(::testing::HasSubstr("onggi_cluster_hot_key_load_percent{")));
+}
+
+TEST(Coordinator, MergesColdNeighboursAndBringsTheirReplicasTogether) {
+  World world;
+  AddNodes(world, 5);
+  world.nodes->MakeTable(1);
+  const uint64_t left = world.nodes->MakePartition(1, {1, 2, 3}, "", "m");
+  const uint64_t right = world.nodes->MakePartition(1, {4, 2, 3}, "m", "");
+  Options options;
+  options.balance = false;
+  world.Start(options);
+  world.Run(minutes(25));
+  EXPECT_EQ(world.nodes->Partitions().size(), 2u) << "cold, but not for long enough";
+  ASSERT_TRUE(world.Run(minutes(15), [&] { return world.nodes->Partitions().size() == 1; }));
+  EXPECT_EQ(world.nodes->Config(left).range_end(), "");
+  EXPECT_EQ(world.nodes->Config(right).partition(), 0u);
+  EXPECT_TRUE(world.Run(minutes(5), [&] { return world.Settled(); }));
+}
+
+TEST(Coordinator, AnswersOperators) {
+  World world;
+  AddNodes(world, 4);
+  world.nodes->MakeTable(1);
+  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
+  Options options;
+  options.balance = false;
+  world.Start(options);
+  world.Run(seconds(5));
+  proto::MoveRequest move;
+  move.set_partition(p);
+  move.set_from_node(1);
+  const auto job = world.Await(world.Active()->Move(move));
+  ASSERT_TRUE(job.ok()) << job.status().ToString();
+  EXPECT_EQ(job->job().to().node(), 4u);
+  EXPECT_EQ(job->job().reason(), "operator");
+  // The same question has the same answer; another one is refused while it lasts.
+  const auto again = world.Await(world.Active()->Move(move));
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->job().id(), job->job().id());
+  proto::SplitRequest split;
+  split.set_partition(p);
+  split.set_split_key("m");
+  EXPECT_EQ(world.Await(world.Active()->Split(split)).status().code(), Code::kConditionFailed);
+  auto status = world.Await(world.Active()->ClusterStatus());
+  ASSERT_TRUE(status.ok());
+  EXPECT_EQ(status->active_coordinator(), "coordinator-1:7000");
+  EXPECT_EQ(status->nodes_size(), 4);
+  ASSERT_EQ(status->jobs_size(), 1);
+  EXPECT_EQ(status->jobs(0).state(), proto::JOB_STATE_RUNNING);
+  ASSERT_TRUE(world.Run(minutes(2), [&] { return world.Settled(); }));
+  EXPECT_EQ(NodesOf(world.nodes->Config(p)), (std::set<uint64_t>{2, 3, 4}));
+  EXPECT_EQ(world.Await(world.Active()->Move(move)).status().message(),
+            "node 1 has no replica of it");
+  split.set_split_key("");
+  EXPECT_EQ(world.Await(world.Active()->Split(split)).status().message(),
+            "its primary knows of no key to split it at");
+}
+
+// -- Stopped at every step.
+// ------------------------------------------------------------------------
+
+/// What a run is to do, and how to see that it is done.
+struct Scenario {
+  std::string name;
+  size_t nodes;
+  std::function<void(World&)> prepare;
+  std::function<bool(World&)> begin;  ///< once there is an active coordinator; false: ask again
+  std::function<bool(World&)> done;
+};
+
+std::vector<Scenario> Scenarios() {
+  const auto move = [](World& world) {
+    proto::MoveRequest request;
+    request.set_partition(1);
+    request.set_from_node(1);
+    return world.Await(world.Active()->Move(request)).ok();
+  };
+  const auto one = [](World& world) {
+    world.nodes->MakeTable(1);
+    world.nodes->MakePartition(1, {1, 2, 3});
+  };
+  return {
+      {"create", 3, [](World&) {},
+       [](World& world) {
+         world.nodes->MakeTable(1, proto::TABLE_STATUS_CREATING, 3);
+         return true;
+       },
+       [](World& world) { return world.nodes->Partitions().size() == 1; }},
+      {"delete", 3, one,
+       [](World& world) {
+         world.nodes->MakeTable(1, proto::TABLE_STATUS_DELETING, 3);
+         return true;
+       },
+       [](World& world) {
+         return world.nodes->Partitions().empty() &&
+                world.nodes->Read(metadata::keys::Table(TableId(1))).empty();
+       }},
+      {"move", 4, one, move,
+       [](World& world) { return !NodesOf(world.nodes->Config(1)).contains(1); }},
+      {"move a backup", 4,
+       [](World& world) {
+         world.nodes->MakeTable(1);
+         world.nodes->MakePartition(1, {2, 1, 3});
+       },
+       move, [](World& world) { return !NodesOf(world.nodes->Config(1)).contains(1); }},
+      {"replace", 4, one,
+       [](World& world) {
+         world.nodes->SetUp(1, false);
+         return true;
+       },
+       [](World& world) { return !NodesOf(world.nodes->Config(1)).contains(1); }},
+      {"drain", 4, one,
+       [](World& world) {
+         proto::DrainNodeRequest request;
+         request.set_node(1);
+         return world.Await(world.Active()->DrainNode(request)).ok();
+       },
+       [](World& world) {
+         return world.nodes->Record(1).state() == proto::NODE_STATE_DECOMMISSIONED;
+       }},
+      {"split", 3, one,
+       [](World& world) {
+         proto::SplitRequest request;
+         request.set_partition(1);
+         request.set_split_key("m");
+         return world.Await(world.Active()->Split(request)).ok();
+       },
+       [](World& world) { return world.nodes->Partitions().size() == 2; }},
+      {"merge", 5,
+       [](World& world) {
+         world.nodes->MakeTable(1);
+         world.nodes->MakePartition(1, {1, 2, 3}, "", "m");
+         world.nodes->MakePartition(1, {4, 2, 5}, "m", "");
+       },
+       [](World& world) {
+         proto::MergeRequest request;
+         request.set_left(1);
+         return world.Await(world.Active()->Merge(request)).ok();
+       },
+       [](World& world) { return world.nodes->Partitions().size() == 1; }},
+  };
+}
+
+Options QuickOptions() {
+  Options options;
+  options.balance = false;
+  options.merge = false;
+  options.dead_after = seconds(20);
+  options.unnamed_grace = seconds(10);
+  return options;
+}
+
+enum class Fault { kNone, kBefore, kAfter, kTwice };
+
+/// Runs a scenario; the first coordinator is cut off at its n-th request after the scenario began:
+/// before the request leaves it, or between the request and its answer. Another one goes on while
+/// the first still believes in itself; at the end the first comes back. Returns the requests made.
+size_t RunScenario(const Scenario& scenario, Fault fault, size_t n) {
+  SCOPED_TRACE(scenario.name + ", fault " + std::to_string(static_cast<int>(fault)) +
+               " at request " + std::to_string(n));
+  World world(n + 1);
+  AddNodes(world, scenario.nodes);
+  scenario.prepare(world);
+  Candidate& first = world.Start(QuickOptions());
+  EXPECT_TRUE(world.Run(seconds(10), [&] { return world.Active() != nullptr; }));
+  Candidate& second = world.Start(QuickOptions());
+  world.Run(seconds(3));
+  size_t count = 0;
+  const auto hook = [&] {
+    if (++count != n || fault == Fault::kNone || fault == Fault::kTwice) return;
+    const auto cut = [&first] {
+      first.store->SetCut(true);
+      first.client.cut = true;
+    };
+    if (fault == Fault::kBefore) {
+      cut();
+    } else {  // requests arrive after 2 ms at the store, 5 ms at a node; answers need as long again
+      first.client.mute = true;
+      world.schedule.At(milliseconds(3), [&first] { first.store->SetCut(true); });
+      world.schedule.At(milliseconds(7), [&first] { first.client.cut = true; });
+    }
+  };
+  first.counting.before = hook;
+  first.client.before = hook;
+  if (fault == Fault::kTwice) first.client.twice = second.client.twice = true;
+  // An operator whose question was lost asks again.
+  for (int i = 0; i < 20 && !scenario.begin(world); ++i) {
+    world.Run(seconds(10));
+    EXPECT_TRUE(world.Run(seconds(60), [&] { return world.Active() != nullptr; }));
+    if (scenario.done(world) || world.nodes->running_jobs() > 0) break;
+  }
+  EXPECT_TRUE(world.Run(minutes(20), [&] { return scenario.done(world); }));
+  EXPECT_TRUE(world.Run(minutes(20), [&] { return world.Settled(); }));
+  first.counting.before = {};
+  first.client.before = {};
+  first.client.cut = first.client.mute = false;
+  first.store->SetCut(false);
+  world.Run(minutes(3));
+  EXPECT_TRUE(scenario.done(world));
+  EXPECT_TRUE(world.Run(minutes(5), [&] { return world.Settled(); }));
+  return count;
+}
+
+class ResumedJob : public ::testing::TestWithParam<size_t> {};
+
+TEST_P(ResumedJob, StoppedAtEveryRequest) {
+  const Scenario scenario = Scenarios()[GetParam()];
+  const size_t requests = std::min<size_t>(RunScenario(scenario, Fault::kNone, 0), 60);
+  ASSERT_GT(requests, 0u);
+  for (size_t n = 1; n <= requests && !HasFailure(); ++n) {
+    RunScenario(scenario, Fault::kBefore, n);
+    RunScenario(scenario, Fault::kAfter, n);
+  }
+}
+
+TEST_P(ResumedJob, EveryCommandArrivesTwice) {
+  RunScenario(Scenarios()[GetParam()], Fault::kTwice, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ResumedJob, ::testing::Range<size_t>(0, Scenarios().size()),
+                         [](const auto& param) {
+                           std::string name = Scenarios()[param.param].name;
+                           std::replace(name.begin(), name.end(), ' ', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace onggi::coordinator
