@@ -9,8 +9,8 @@
 
 namespace onggi {
 
-/// What the roles of a cluster (`node`, `coordinator`) are told besides ServerOptions: who they are,
-/// where etcd is, and how they prove themselves.
+/// What the roles of a cluster (`node`, `coordinator`) are told besides ServerOptions: who they
+/// are, where etcd is, and how they prove themselves.
 struct ClusterOptions {
   ClusterOptions() {}
 

@@ -6,15 +6,18 @@
 #include <cstdio>
 #include <functional>
 
+#include "client/cli/commands.h"
 #include "common/log.h"
+#include "server/cluster_options.h"
+#include "server/cluster_store.h"
+#include "server/coordinator_server.h"
 #include "server/dev_server.h"
 #include "server/health_check.h"
+#include "server/node_server.h"
 #include "server/options.h"
 
 namespace onggi {
 namespace {
-
-constexpr const char* kVersion = "0.1.0";
 
 /// Signals are taken by main's sigwait: every thread started from here on inherits the mask.
 sigset_t BlockSignals() {
@@ -40,6 +43,7 @@ void PrintWelcome(const ServerOptions& options, const DevServer& server) {
       options.bind.find(':') == std::string::npos ? options.bind : "[" + options.bind + "]";
   const std::string endpoint = "http://" + host + ":" + std::to_string(server.aws_port());
   std::printf("dynamodb  %s\n", endpoint.c_str());
+  std::printf("grpc      %s:%d\n", host.c_str(), server.grpc_port());
   std::printf("admin     http://%s:%u/metrics\n", host.c_str(), server.admin_port());
   std::printf("data      %s\n", options.data_dir.c_str());
   std::printf(
@@ -78,6 +82,39 @@ int RunDev(const ServerOptions& options, const sigset_t& signals) {
   });
 }
 
+/// Has somebody asked the process to end? For a start that waits, with signals blocked.
+bool StopRequested() {
+  sigset_t pending;
+  sigpending(&pending);
+  return sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1;
+}
+
+int RunNode(const ServerOptions& options, const ClusterOptions& cluster, const sigset_t& signals) {
+  NodeServer server(options, cluster, StopRequested);
+  return Run(server, signals, [&] {
+    std::printf("dynamodb  http://%s\n", HostAndPort(options.bind, server.aws_port()).c_str());
+    std::printf("grpc      %s:%d\n", options.bind.c_str(), server.grpc_port());
+    std::printf("admin     http://%s/metrics\n",
+                HostAndPort(options.bind, server.admin_port()).c_str());
+    std::printf("data      %s\n", options.data_dir.c_str());
+    std::printf("node      %s of cluster %s\n", server.id().ToString().c_str(),
+                server.cluster_id().c_str());
+    std::fflush(stdout);
+  });
+}
+
+int RunCoordinator(const ServerOptions& options, const ClusterOptions& cluster,
+                   const sigset_t& signals) {
+  CoordinatorServer server(options, cluster, StopRequested);
+  return Run(server, signals, [&] {
+    std::printf("grpc      %s:%d\n", options.bind.c_str(), server.grpc_port());
+    std::printf("admin     http://%s/metrics\n",
+                HostAndPort(options.bind, server.admin_port()).c_str());
+    std::printf("cluster   %s\n", server.cluster_id().c_str());
+    std::fflush(stdout);
+  });
+}
+
 int RunHealth(const ServerOptions& options) {
   const Status healthy = CheckHealth(options.bind, options.admin_port, std::chrono::seconds(2));
   if (healthy.ok()) return 0;
@@ -91,6 +128,7 @@ struct Command {
       : app(parent->add_subcommand(name, help)) {}
   CLI::App* const app;
   ServerOptions server;
+  ClusterOptions cluster;
   OptionTable table;
 };
 
@@ -101,10 +139,18 @@ int Main(int argc, char** argv) {
 
   Command dev(&app, "dev", "Everything in one process, for a laptop");
   dev.server.AddTo(ServerOptions::Role::kDev, &dev.table);
+  Command node(&app, "node", "A storage node of a cluster; answers any request");
+  node.server.AddTo(ServerOptions::Role::kNode, &node.table);
+  node.cluster.AddTo(ClusterOptions::Role::kNode, &node.table);
+  Command coordinator(&app, "coordinator",
+                      "Places and splits partitions; one of several is active");
+  coordinator.server.AddTo(ServerOptions::Role::kCoordinator, &coordinator.table);
+  coordinator.cluster.AddTo(ClusterOptions::Role::kCoordinator, &coordinator.table);
   Command health(&app, "health", "Exit 0 if the process of this machine's --admin-port is ready");
   health.server.AddTo(ServerOptions::Role::kHealth, &health.table);
-  Command* const commands[] = {&dev, &health};
+  Command* const commands[] = {&dev, &node, &coordinator, &health};
   for (Command* command : commands) command->table.AddFlags(*command->app);
+  cli::Commands administration(&app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -114,13 +160,17 @@ int Main(int argc, char** argv) {
   for (Command* command : commands) {
     if (command->app->parsed()) chosen = command;
   }
+  cli::Command* const asked = administration.Chosen();
+  OptionTable& table = asked != nullptr ? asked->table : chosen->table;
   // One file or environment may serve several commands.
-  for (Command* command : commands) chosen->table.PassOver(command->table);
-  Status status = chosen->table.Load(environ);
+  for (Command* command : commands) table.PassOver(command->table);
+  for (const auto& command : administration.all()) table.PassOver(command->table);
+  Status status = table.Load(environ);
   if (!status.ok()) {
     std::fprintf(stderr, "onggi: %s\n", status.message().c_str());
     return 2;
   }
+  if (asked != nullptr) return cli::Commands::Run(*asked);
   if (chosen == &health) return RunHealth(health.server);
 
   const sigset_t signals = BlockSignals();
@@ -128,7 +178,9 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "onggi: %s\n", status.message().c_str());
     return 1;
   }
-  return RunDev(dev.server, signals);
+  if (chosen == &dev) return RunDev(dev.server, signals);
+  if (chosen == &node) return RunNode(node.server, node.cluster, signals);
+  return RunCoordinator(coordinator.server, coordinator.cluster, signals);
 }
 
 }  // namespace

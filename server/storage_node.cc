@@ -96,7 +96,8 @@ Status StorageNode::StartThreads() {
   return Status::Ok();
 }
 
-Status StorageNode::StartPartitions(metadata::MetadataStore& metadata, NodeId node) {
+Status StorageNode::StartPartitions(metadata::MetadataStore& metadata, NodeId node,
+                                    const ClusterParts* cluster) {
   environment_.node = node;
   environment_.storage = storage_.get();
   environment_.log = log_.get();
@@ -108,9 +109,25 @@ Status StorageNode::StartPartitions(metadata::MetadataStore& metadata, NodeId no
 
   partition::ManagerOptions manager_options;
   manager_options.log_limit_bytes = options_.log_limit;
+  if (cluster != nullptr) {
+    environment_.transport = cluster->transport;
+    environment_.leases = cluster->leases;
+    environment_.configurations = cluster->configurations;
+    environment_.checkpoints = cluster->checkpoints;
+    manager_options.idle_close = cluster->idle_close;
+  }
   partitions_ =
       std::make_unique<partition::PartitionManager>(environment_, io_.get(), manager_options);
+  if (cluster != nullptr) cluster->before_start(*partitions_);
   RETURN_IF_ERROR(partitions_->Start());
+  routes_ = std::make_unique<routing::RouteMap>(metadata, io_->executor(0));
+  RETURN_IF_ERROR(routes_->Start());
+  routing::RouterOptions router_options;
+  router_options.self = node;
+  router_options.boot = environment_.boot;
+  routing::Network* const network = cluster == nullptr ? nullptr : cluster->network;
+  router_ = std::make_unique<routing::Router>(router_options, partitions_.get(), routes_.get(),
+                                              network, network == nullptr ? nullptr : &registry_);
   AddMetrics();
   return Status::Ok();
 }
@@ -121,11 +138,12 @@ Status StorageNode::Listen(metadata::MetadataStore& metadata, std::function<Stat
   RETURN_IF_ERROR(Await(first, catalog_watcher_->Start()));
   dynamodb::ControlPlaneOptions control_options;
   control_options.active_wait = std::chrono::seconds(2);
-  control_plane_ = std::make_unique<dynamodb::ControlPlane>(
-      metadata, catalog_, static_cast<dynamodb::TableStatistics&>(*this), control_options);
+  statistics_ = std::make_unique<dynamodb::RoutedStatistics>(router_.get());
+  control_plane_ =
+      std::make_unique<dynamodb::ControlPlane>(metadata, catalog_, *statistics_, control_options);
   dynamodb::OperationTable operations;
   dynamodb::RegisterControlOperations(*control_plane_, &operations);
-  dynamodb::RegisterItemOperations(partitions_.get(), &operations);
+  dynamodb::RegisterItemOperations(router_.get(), &operations);
   dynamodb::ApiOptions api_options;
   api_options.region = options_.region;
   api_options.account_id = options_.account_id;
@@ -195,24 +213,6 @@ void StorageNode::AddMetrics() {
   storage_->AddMetrics(&registry_);
 }
 
-asio::awaitable<dynamodb::TableFigures> StorageNode::Figures(TableId table) {
-  dynamodb::TableFigures figures;
-  auto partitions = co_await partitions_->PartitionsOf(table);
-  if (!partitions.ok()) co_return figures;
-  for (const auto& partition : *partitions) {
-    const partition::PartitionStatistics one = partition->statistics();
-    figures.item_count += one.item_count;
-    figures.size_bytes += one.item_bytes;
-    figures.local_indexes.resize(std::max(figures.local_indexes.size(), one.local_indexes.size()));
-    for (size_t i = 0; i < one.local_indexes.size(); ++i) {
-      figures.local_indexes[i].item_count += one.local_indexes[i].entry_count;
-      figures.local_indexes[i].size_bytes += one.local_indexes[i].entry_bytes;
-      figures.size_bytes += one.local_indexes[i].entry_bytes;
-    }
-  }
-  co_return figures;
-}
-
 void StorageNode::StopListening() {
   if (aws_server_ != nullptr) aws_server_->Stop();
   if (admin_server_ != nullptr) admin_server_->Stop();
@@ -220,7 +220,10 @@ void StorageNode::StopListening() {
 
 void StorageNode::StopPartitions() {
   if (catalog_watcher_ != nullptr) catalog_watcher_->Stop();
+  if (router_ != nullptr) router_->Stop();
   if (partitions_ != nullptr) partitions_->Stop();
+  if (routes_ != nullptr) routes_->Stop();
+  router_.reset();
 }
 
 void StorageNode::StopThreads(const std::function<void()>& before_threads_go) {

@@ -15,13 +15,29 @@
 #include "server/dynamodb/catalog.h"
 #include "server/dynamodb/catalog_watcher.h"
 #include "server/dynamodb/control_plane.h"
+#include "server/dynamodb/item_operations.h"
 #include "server/options.h"
 #include "server/partition/partition_manager.h"
+#include "server/routing/route_map.h"
+#include "server/routing/router.h"
 #include "server/storage/data_directory.h"
 #include "server/storage/disk_watch.h"
 #include "server/storage/partition_store.h"
 
 namespace onggi {
+
+/// What a node has besides, when there are others. All outlive StorageNode::StopThreads().
+struct ClusterParts {
+  ClusterParts() {}
+  transport::Transport* transport = nullptr;
+  std::shared_ptr<lease::NodeLeases> leases;
+  replica::ConfigurationStore* configurations = nullptr;
+  replica::CheckpointSender* checkpoints = nullptr;
+  routing::Network* network = nullptr;
+  std::chrono::milliseconds idle_close{0};
+  /// The partitions are made, and about to start.
+  std::function<void(partition::PartitionManager&)> before_start;
+};
 
 /// What `onggi dev` and `onggi node` have in common: one data directory, its log and partitions,
 /// and the AWS-compatible endpoint in front of them. The metadata store, and who else there is,
@@ -30,11 +46,11 @@ namespace onggi {
 /// Made by the role; its phases are called in the order in which they stand here, once each, by
 /// main's thread, and the ending ones from whatever phase was reached. On a failed phase nothing
 /// listens, and nothing has been written that the next start could not use.
-class StorageNode final : private dynamodb::TableStatistics {
+class StorageNode final {
  public:
   /// `options` and `registry` outlive it.
   StorageNode(const ServerOptions& options, metrics::Registry* registry);
-  ~StorageNode() override;
+  ~StorageNode();
   StorageNode(const StorageNode&) = delete;
   StorageNode& operator=(const StorageNode&) = delete;
 
@@ -44,8 +60,9 @@ class StorageNode final : private dynamodb::TableStatistics {
   Status OpenLog();
   /// Starts the threads and the memory that partitions share.
   Status StartThreads();
-  /// Follows the partition map of `metadata` as `node`.
-  Status StartPartitions(metadata::MetadataStore& metadata, NodeId node);
+  /// Follows the partition map of `metadata` as `node`; `cluster` is null when there are no others.
+  Status StartPartitions(metadata::MetadataStore& metadata, NodeId node,
+                         const ClusterParts* cluster = nullptr);
   /// Follows the catalog and listens: AWS endpoint, metrics and health. `ready` (may be empty) is
   /// asked by /readyz besides the disk.
   Status Listen(metadata::MetadataStore& metadata, std::function<Status()> ready);
@@ -66,6 +83,8 @@ class StorageNode final : private dynamodb::TableStatistics {
   log::LogStore& log() { return *log_; }
   storage::DiskWatch& disk() { return *disk_; }
   partition::PartitionManager& partitions() { return *partitions_; }
+  routing::RouteMap& routes() { return *routes_; }
+  routing::Router& router() { return *router_; }
   dynamodb::Api& api() { return *api_; }
   uint64_t boot() const { return environment_.boot; }
   uint16_t aws_port() const { return aws_server_->port(); }
@@ -73,7 +92,6 @@ class StorageNode final : private dynamodb::TableStatistics {
 
  private:
   void AddMetrics();
-  boost::asio::awaitable<dynamodb::TableFigures> Figures(TableId table) override;
 
   const ServerOptions& options_;
   metrics::Registry& registry_;
@@ -85,6 +103,9 @@ class StorageNode final : private dynamodb::TableStatistics {
   std::unique_ptr<log::LogStore> log_;
   partition::PartitionEnvironment environment_;
   std::unique_ptr<partition::PartitionManager> partitions_;
+  std::unique_ptr<routing::RouteMap> routes_;
+  std::unique_ptr<routing::Router> router_;
+  std::unique_ptr<dynamodb::RoutedStatistics> statistics_;
   dynamodb::Catalog catalog_;
   std::unique_ptr<dynamodb::CatalogWatcher> catalog_watcher_;
   std::unique_ptr<dynamodb::ControlPlane> control_plane_;

@@ -393,6 +393,12 @@ std::vector<PartitionId> LogStore::Pinning(uint64_t max_bytes) const {
   return impl_->Pinning(max_bytes);
 }
 
+bool LogStore::Impl::Stalled(std::chrono::milliseconds limit) const {
+  const Clock::rep since = busy_since_.load(std::memory_order_relaxed);
+  return since != 0 && Clock::now() - Clock::time_point(Clock::duration(since)) > limit;
+}
+
 LogStats LogStore::Stats() const { return impl_->Stats(); }
+bool LogStore::Stalled(std::chrono::milliseconds limit) const { return impl_->Stalled(limit); }
 
 }  // namespace onggi::log

@@ -173,6 +173,10 @@ class LogStore {
 
   LogStats Stats() const;
 
+  /// Has the disk kept the writer thread waiting for longer than `limit`? A node whose log hangs
+  /// must not go on as if it lived (replication.md R10).
+  bool Stalled(std::chrono::milliseconds limit) const;
+
  private:
   class Impl;
   explicit LogStore(std::unique_ptr<Impl> impl);

@@ -68,6 +68,7 @@ class LogStore::Impl {
   Status Flush();
   std::vector<PartitionId> Pinning(uint64_t max_bytes) const;
   LogStats Stats() const;
+  bool Stalled(std::chrono::milliseconds limit) const;
 
   template <class F>
   auto WithGroup(PartitionId partition, F f) const {
@@ -107,6 +108,8 @@ class LogStore::Impl {
   FileSystem* const file_system_;
   std::unique_ptr<SegmentKeeper> keeper_;
   std::thread writer_;
+  /// When the writer thread began with the disk, as Clock counts; 0: it is not at it.
+  std::atomic<Clock::rep> busy_since_{0};
 
   mutable std::mutex mutex_;
   std::condition_variable work_;

@@ -42,7 +42,9 @@ void LogStore::Impl::WriterLoop() {
     Chunk chunk = std::move(queue_.front());
     queue_.pop_front();
     lock.unlock();
+    busy_since_.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
     WriteChunk(&chunk);
+    busy_since_.store(0, std::memory_order_relaxed);
     chunk.Recycle();
     lock.lock();
     told_ = completed_;

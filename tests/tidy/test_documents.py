@@ -24,15 +24,19 @@ def test_a_dead_link_is_seen():
     assert not checks.links("docs/x.md", "[x](../README.md#top), [y](https://example.com), `server/`\n")
 
 
+def flags():
+    return checks.flags(checks.read("server/options.cc")) + checks.flags(checks.read("server/cluster_options.cc"))
+
+
 def test_every_flag_is_in_the_operating_guide():
-    names = checks.flags(checks.read("server/options.cc"))
+    names = flags()
     assert len(names) > 15
     guide = checks.read(OPERATING)
     complain([f"{OPERATING}: no --{name}" for name in names if f"`--{name}" not in guide])
 
 
 def test_the_operating_guide_has_no_flag_of_its_own():
-    names = set(checks.flags(checks.read("server/options.cc"))) | {"config", "version", "help"}
+    names = set(flags()) | {"config", "version", "help"}
     shown = {line.split("`--")[1].split("`")[0].split(" ")[0].split("=")[0]
              for line in checks.read(OPERATING).splitlines() if line.startswith("| `--")}
     assert shown and not shown - names

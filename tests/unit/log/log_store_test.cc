@@ -452,6 +452,30 @@ TEST_F(LogStoreTest, RefusesPastTheQueueBound) {
   log_.reset();
 }
 
+TEST_F(LogStoreTest, SaysWhenTheDiskHangs) {
+  Open();
+  constexpr auto kLimit = std::chrono::milliseconds(20);
+  EXPECT_FALSE(log_->Stalled(kLimit));
+  std::mutex gate;
+  {
+    std::unique_lock hold(gate);
+    disk_.set_on_sync([&](const std::string&) {
+      std::lock_guard wait(gate);
+      return Status();
+    });
+    ASSERT_EQ(Append(1, 1, "x"), Status());
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!log_->Stalled(kLimit) && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_TRUE(log_->Stalled(kLimit));
+    EXPECT_FALSE(log_->Stalled(std::chrono::minutes(1)));
+  }
+  ASSERT_EQ(log_->Flush(), Status());
+  EXPECT_FALSE(log_->Stalled(kLimit));
+  log_.reset();
+}
+
 TEST_F(LogStoreTest, AFailedWriteOrSyncOfAPromisedBatchIsFatal) {
   for (const bool sync : {false, true}) {
     disk_.Restore({});

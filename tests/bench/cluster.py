@@ -1,0 +1,381 @@
+"""`./x bench cluster`: three nodes, two coordinators, three etcd members and the client on one machine.
+
+Durable writes and strong reads against a three-member etcd of its own in the same run, both through
+HTTP JSON; then what an application sees of failovers, splits, moves and idle partitions. Prints tables
+and writes docs/performance-cluster.md.
+"""
+
+import base64
+import http.client
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+from support.api import Api, ApiError  # noqa: E402
+from support.cluster import Cluster  # noqa: E402
+
+LOAD = ROOT / "build" / "release" / "tests" / "bench" / "onggi_load"
+CONNECTIONS = 32
+KEYS = 10_000
+VALUE = "x" * 100
+FAILOVERS = 50
+
+
+def load(endpoints, seconds, bodies, path="/", target="", keys=KEYS, connections=CONNECTIONS, warmup=2.0):
+    """Closed loops over all endpoints at once; the sum of rates, and the worst of the quantiles."""
+    running = []
+    for index, endpoint in enumerate(endpoints):
+        host, port = endpoint.split("//")[-1].rsplit(":", 1)
+        share = connections // len(endpoints) + (index < connections % len(endpoints))
+        command = [LOAD, "--host", host, "--port", port, "--connections", share, "--duration", seconds,
+                   "--warmup", warmup, "--path", path, "--keys", keys]
+        if target:
+            command += ["--target", f"DynamoDB_20120810.{target}"]
+        for body in bodies:
+            command += ["--body", body]
+        running.append(subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True))
+    results = []
+    for process in running:
+        out, err = process.communicate(timeout=seconds + warmup + 60)
+        if process.returncode != 0:
+            raise RuntimeError(f"load: {out}{err}")
+        results.append(json.loads(out.strip().splitlines()[-1]))
+    return {"rate": sum(r["requests_per_second"] for r in results),
+            "p50": max(r["p50_us"] for r in results) / 1000, "p99": max(r["p99_us"] for r in results) / 1000}
+
+
+def create_table(api, name, wait_s=60):
+    api.CreateTable({"TableName": name, "BillingMode": "PAY_PER_REQUEST",
+                     "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
+                     "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}]})
+    wait_active(api, name, wait_s)
+
+
+def wait_active(api, name, wait_s=60):
+    deadline = time.monotonic() + wait_s
+    while api.DescribeTable(TableName=name)["Table"]["TableStatus"] != "ACTIVE":
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{name} is not ACTIVE")
+        time.sleep(0.02)
+
+
+def get_body(table):
+    return json.dumps({"TableName": table, "Key": {"pk": {"S": "key{K}"}}, "ConsistentRead": True},
+                      separators=(",", ":"))
+
+
+def put_body(table):
+    return json.dumps({"TableName": table, "Item": {"pk": {"S": "key{K}"}, "value": {"S": "{N}" + VALUE[:88]}}},
+                      separators=(",", ":"))
+
+
+# -- against etcd ----------------------------------------------------------------------------------
+
+def etcd_bodies():
+    """Keys and values as long as the items'; digits are base64 of something, whatever they are."""
+    key = base64.b64encode(b"key").decode() + "{K}AAA"  # 4 + 4 digits + 3, padded below
+    key += "A" * (-len(key.replace("{K}", "0000")) % 4)
+    value = "{N}" + base64.b64encode(VALUE.encode()).decode()
+    put = json.dumps({"key": key, "value": value}, separators=(",", ":"))
+    read = json.dumps({"key": key}, separators=(",", ":"))  # linearizable is the default
+    return put, read
+
+
+def bench_etcd(cluster, rows, seconds, rounds):
+    endpoints = [node.endpoint for node in cluster.nodes]
+    api = Api(endpoints[0])
+    for number in range(4):
+        create_table(api, f"bench{number}")
+    put, read = etcd_bodies()
+    peer = Cluster(nodes=0, coordinators=0, etcds=3)  # its own, so that it has nothing else to do
+    results = {"put": [], "get": [], "etcd put": [], "etcd get": [], "eventual": []}
+    try:
+        for member in peer.etcd:
+            member.start()
+        for member in peer.etcd:
+            peer.wait(lambda m=member: peer._http(f"http://{m.endpoint}/health") == 200, member)
+        etcds = [f"http://{member.endpoint}" for member in peer.etcd]
+        puts = [put_body(f"bench{n}") for n in range(4)]
+        gets = [get_body(f"bench{n}") for n in range(4)]
+        for _ in range(rounds):
+            results["put"].append(load(endpoints, seconds, puts, target="PutItem"))
+            results["etcd put"].append(load(etcds, seconds, [put], path="/v3/kv/put"))
+            results["get"].append(load(endpoints, seconds, gets, target="GetItem"))
+            results["etcd get"].append(load(etcds, seconds, [read], path="/v3/kv/range"))
+            results["eventual"].append(load(
+                endpoints, seconds, [g.replace(',"ConsistentRead":true', "") for g in gets], target="GetItem"))
+    finally:
+        peer.close()
+    median = {name: {what: statistics.median(r[what] for r in all_) for what in ("rate", "p50", "p99")}
+              for name, all_ in results.items()}
+    table = ["| | requests/s | p50 ms | p99 ms |", "| --- | ---: | ---: | ---: |"]
+    names = {"put": "onggi PutItem (3 replicas, sync)", "etcd put": "etcd put (3 members)",
+             "get": "onggi GetItem, strong", "etcd get": "etcd range, linearizable",
+             "eventual": "onggi GetItem, eventually consistent"}
+    for name, title in names.items():
+        m = median[name]
+        table.append(f"| {title} | {m['rate']:,.0f} | {m['p50']:.2f} | {m['p99']:.2f} |")
+    for what, mine, theirs, wanted in (("durable writes to etcd's", "put", "etcd put", 4),
+                                       ("strong reads to etcd's", "get", "etcd get", 6)):
+        ratio = median[mine]["rate"] / median[theirs]["rate"]
+        rows.append((what, f">= {wanted}x", f"{ratio:.1f}x", ratio >= wanted))
+    return table
+
+
+# -- what an application sees ----------------------------------------------------------------------
+
+class Writer(threading.Thread):
+    """Puts without pause, one after the other, each within its own time; notes what happened."""
+
+    def __init__(self, endpoints, table, key=None, pause_s=0.002):
+        super().__init__(daemon=True)
+        self.apis = [Api(endpoint, timeout_s=12) for endpoint in endpoints]
+        self.table, self.key, self.pause_s = table, key, pause_s
+        self.stopping = threading.Event()
+        self.events = []  # (start, end, ok)
+
+    def run(self):
+        count = 0
+        while not self.stopping.is_set():
+            count += 1
+            key = self.key or f"key{random.randrange(KEYS):04}"
+            start = time.monotonic()
+            try:
+                answer = random.choice(self.apis).call("PutItem", {
+                    "TableName": self.table,
+                    "Item": {"pk": {"S": key}, "value": {"S": f"{count:012}{VALUE[:88]}"}}})
+                ok = answer.status == 200
+            except (OSError, http.client.HTTPException):
+                ok = False
+            self.events.append((start, time.monotonic(), ok))
+            time.sleep(self.pause_s)
+
+    def stop(self):
+        self.stopping.set()
+        self.join(60)
+        return self
+
+    def worst(self, since=0, until=float("inf")):
+        return max((end - start for start, end, ok in self.events if ok and since <= start <= until), default=0)
+
+    def p99(self, since=0, until=float("inf")):
+        times = sorted(end - start for start, end, ok in self.events if ok and since <= start <= until)
+        return times[int(len(times) * 0.99)] if times else 0
+
+    def failed(self, since=0, until=float("inf")):
+        return sum(1 for start, _, ok in self.events if not ok and since <= start <= until)
+
+
+def partition_of(cluster, table):
+    return cluster.admin("partition", "list", "--table", table)["partitions"][0]
+
+
+def node_of(cluster, number):
+    """The Member that is node `number`, by its rpc address."""
+    for node in cluster.admin("node", "list")["nodes"]:
+        if node["id"] == number:
+            return next(m for m in cluster.nodes if m.rpc == node["rpc_address"])
+    raise KeyError(number)
+
+
+def bench_failover(cluster, rows):
+    """kill -9 of the primary: from the kill to the end of the next write that was accepted after it."""
+    create_table(Api(cluster.nodes[0].endpoint), "failover")
+    times = []
+    for _ in range(FAILOVERS):
+        primary = node_of(cluster, partition_of(cluster, "failover")["primary"])
+        others = [node.endpoint for node in cluster.nodes if node is not primary]
+        writers = [Writer([endpoint], "failover") for endpoint in others]
+        for writer in writers:
+            writer.start()
+        time.sleep(0.5)
+        killed = time.monotonic()
+        primary.kill()
+        deadline = killed + 20
+        first = None
+        while first is None and time.monotonic() < deadline:
+            # A write that was on its way when the primary died counts when it was answered.
+            ends = [end for writer in writers for start, end, ok in list(writer.events) if ok and end > killed + 0.05]
+            first = min(ends, default=None)
+            time.sleep(0.005)
+        for writer in writers:
+            writer.stop()
+        times.append((first or deadline) - killed)
+        primary.start()
+        cluster.wait_ready(primary)
+        wait_in_sync(cluster, "failover", 3)
+    median, worst = statistics.median(times), max(times)
+    rows.append(("kill -9 of a primary to the next write: median", "< 1.5 s", f"{median:.2f} s", median < 1.5))
+    rows.append((f"the same, worst of {FAILOVERS}", "< 3 s", f"{worst:.2f} s", worst < 3))
+
+
+def wait_in_sync(cluster, table, count, seconds=60):
+    deadline = time.monotonic() + seconds
+    while min(len(p["in_sync"]) for p in cluster.admin("partition", "list", "--table", table)["partitions"]) < count:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{table}: not {count} in sync after {seconds} s")
+        time.sleep(0.1)
+
+
+def bench_backup(cluster, rows):
+    """kill -9 of a backup: how long any write of the partition waits."""
+    worst = 0
+    for _ in range(5):
+        partition = partition_of(cluster, "failover")
+        backup = node_of(cluster, next(n for n in partition["in_sync"] if n != partition["primary"]))
+        primary = node_of(cluster, partition["primary"])
+        writers = [Writer([primary.endpoint], "failover") for _ in range(8)]
+        for writer in writers:
+            writer.start()
+        time.sleep(1)
+        killed = time.monotonic()
+        backup.kill()
+        time.sleep(4)
+        for writer in writers:
+            writer.stop()
+        worst = max(worst, *(writer.worst(killed - 1) for writer in writers))
+        backup.start()
+        cluster.wait_ready(backup)
+        wait_in_sync(cluster, "failover", 3)
+    rows.append(("kill -9 of a backup: the longest that a write waits", "< 300 ms", f"{worst * 1000:.0f} ms",
+                 worst < 0.3))
+
+
+def bench_split(cluster, rows):
+    endpoints = [node.endpoint for node in cluster.nodes]
+    create_table(Api(endpoints[0]), "splitting")
+    writers = [Writer(endpoints, "splitting", pause_s=0) for _ in range(8)]
+    for writer in writers:
+        writer.start()
+    time.sleep(5)
+    begin = time.monotonic()
+    cluster.admin("partition", "split", partition_of(cluster, "splitting")["id"])
+    while len(cluster.admin("partition", "list", "--table", "splitting")["partitions"]) < 2:
+        if time.monotonic() > begin + 60:
+            raise RuntimeError("the split did not happen")
+        time.sleep(0.05)
+    end = time.monotonic() + 2
+    time.sleep(2)
+    for writer in writers:
+        writer.stop()
+    failed = sum(writer.failed() for writer in writers)
+    times = sorted(e - s for writer in writers for s, e, ok in writer.events if ok and begin <= s <= end)
+    p99 = times[int(len(times) * 0.99)] * 1000
+    rows.append(("a split under load: failed requests", "0", str(failed), failed == 0))
+    rows.append(("p99 of writes during it", "< 300 ms", f"{p99:.0f} ms", p99 < 300))
+
+
+def bench_move(cluster, rows, megabytes=1024):
+    """A replica of 1 GB moves to a fourth node while others write and read."""
+    endpoints = [node.endpoint for node in cluster.nodes]
+    api = Api(endpoints[0])
+    create_table(api, "moving")
+    create_table(api, "foreground")
+    value = "y" * 300_000
+    count = megabytes * 1_000_000 // 300_000
+
+    def fill(start):
+        filler = Api(endpoints[start % len(endpoints)], timeout_s=60)
+        for i in range(start, count, 4):
+            filler.PutItem(TableName="moving", Item={"pk": {"S": f"big{i:06}"}, "v": {"S": value}})
+
+    threads = [threading.Thread(target=fill, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    spare = cluster.add_node().start()
+    cluster.wait_ready(spare)
+    writers = [Writer(endpoints, "foreground", pause_s=0.005) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    time.sleep(10)
+    begin = time.monotonic()
+    partition = partition_of(cluster, "moving")
+    source = next(n for n in partition["in_sync"] if n != partition["primary"])
+    target = next(n["id"] for n in cluster.admin("node", "list")["nodes"] if n["rpc_address"] == spare.rpc)
+    cluster.admin("partition", "move", partition["id"], "--from", source, "--to", target)
+    while target not in partition_of(cluster, "moving")["in_sync"]:
+        if time.monotonic() > begin + 300:
+            raise RuntimeError("the move did not end")
+        time.sleep(0.2)
+    end = time.monotonic()
+    for writer in writers:
+        writer.stop()
+    before = statistics.median(writer.p99(begin - 10, begin) for writer in writers)
+    during = statistics.median(writer.p99(begin, end) for writer in writers)
+    rows.append((f"moving {megabytes / 1024:.0f} GB ({end - begin:.0f} s): p99 of others to before", "<= 2x",
+                 f"{during / before:.1f}x ({before * 1000:.1f} to {during * 1000:.1f} ms)", during <= 2 * before))
+
+
+def bench_idle(cluster, rows, tables=3000):
+    """Partitions that exist and do nothing: CPU and memory of each node."""
+    endpoints = [node.endpoint for node in cluster.nodes[:3]]
+
+    def create(start):
+        api = Api(endpoints[start % 3], timeout_s=60)
+        for i in range(start, tables, 12):
+            while True:
+                answer = api.call("CreateTable", {
+                    "TableName": f"idle{i:05}", "BillingMode": "PAY_PER_REQUEST",
+                    "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
+                    "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}]})
+                if answer.status == 200:
+                    break
+                time.sleep(0.1)
+            wait_active(api, f"idle{i:05}", 120)
+            api.PutItem(TableName=f"idle{i:05}", Item={"pk": {"S": "a"}})
+
+    threads = [threading.Thread(target=create, args=(i,)) for i in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    time.sleep(45)  # --close-idle of this run, and its work
+    before = [node.cpu_seconds() for node in cluster.nodes[:3]]
+    time.sleep(20)
+    used = max(node.cpu_seconds() - b for node, b in zip(cluster.nodes, before)) / 20
+    memory = max(node.resident_mb() for node in cluster.nodes[:3])
+    rows.append((f"{tables:,} idle partitions: part of one core, worst node", "< 5 %", f"{used * 100:.1f} %",
+                 used < 0.05))
+    rows.append(("the same: memory, worst node", "< 500 MB", f"{memory:.0f} MB", memory < 500))
+
+
+def main(arguments):
+    os.environ.setdefault("ONGGI_BINARY", str(ROOT / "build" / "release" / "onggi"))
+    parts = arguments.parts.split(",") if arguments.parts else ["etcd", "failover", "backup", "split", "move", "idle"]
+    rows, sections = [], []
+    quick = {"seconds": arguments.seconds, "rounds": arguments.rounds}
+
+    def say(text):
+        print(f"== {text}", flush=True)
+
+    # Rates on a cluster that has nothing else to do; then what else happens, on a second one.
+    if "etcd" in parts:
+        say("durable writes and strong reads, against etcd")
+        with Cluster(nodes=3, coordinators=2) as cluster:
+            sections.append(bench_etcd(cluster, rows, **quick))
+    with Cluster(nodes=3, coordinators=2) as cluster:
+        for name, bench in (("failover", bench_failover), ("backup", bench_backup), ("split", bench_split),
+                            ("move", bench_move)):
+            if name in parts:
+                say(name)
+                bench(cluster, rows)
+    if "idle" in parts:
+        say("idle")
+        with Cluster(nodes=3, coordinators=2, node_arguments=["--close-idle", "20s", "--memory", "256MB"]) as cluster:
+            bench_idle(cluster, rows)
+    return rows, sections
+
+
+if __name__ == "__main__":
+    sys.exit("run it as ./x bench cluster")

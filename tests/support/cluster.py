@@ -1,0 +1,328 @@
+"""A cluster of real processes for the tests: etcd, coordinators and nodes.
+
+On loopback every member has ports of its own. With `namespaces` each one has a network namespace of its
+own on a bridge (needs root and iproute2), so that its links can be cut. Everything ends with close(),
+by process id; namespaces and the bridge go with it.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+from support.server import binary
+
+START_TIMEOUT_S = float(os.environ.get("ONGGI_START_TIMEOUT_S", "30"))
+
+
+def free_ports(count):
+    """Ports that nobody listened on a moment ago."""
+    sockets = []
+    try:
+        for _ in range(count):
+            one = socket.socket()
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(("127.0.0.1", 0))
+            sockets.append(one)
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def run(*command, check=True):
+    return subprocess.run([str(c) for c in command], check=check, capture_output=True, text=True)
+
+
+class Network:
+    """Network namespaces on a bridge, 10.<b>.<c>.0/24, and the cuts between them."""
+
+    def __init__(self):
+        self.tag = f"og{os.getpid() % 100000}"
+        self.subnet = f"10.{200 + os.getpid() % 50}.{(os.getpid() // 50) % 250}"
+        self.members = {}
+        run("ip", "link", "add", self.tag, "type", "bridge")
+        run("ip", "addr", "add", f"{self.subnet}.1/24", "dev", self.tag)
+        run("ip", "link", "set", self.tag, "up")
+
+    def add(self, name):
+        """Makes the namespace of `name`; returns its address."""
+        number = len(self.members) + 10
+        space = f"{self.tag}-{number}"
+        address = f"{self.subnet}.{number}"
+        outer, inner = f"{self.tag}v{number}"[:15], "eth0"
+        run("ip", "netns", "add", space)
+        self.members[name] = (space, address)
+        run("ip", "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", space)
+        run("ip", "link", "set", outer, "master", self.tag, "up")
+        run("ip", "-n", space, "addr", "add", f"{address}/24", "dev", inner)
+        run("ip", "-n", space, "link", "set", inner, "up")
+        run("ip", "-n", space, "link", "set", "lo", "up")
+        return address
+
+    def prefix(self, name):
+        return ["ip", "netns", "exec", self.members[name][0]]
+
+    def drop(self, receiver, sender):
+        """What `sender` sends no longer arrives at `receiver`; the other way stays."""
+        self._rule("-A", receiver, sender)
+
+    def cut(self, one, other):
+        self.drop(one, other)
+        self.drop(other, one)
+
+    def lose(self, receiver, share):
+        """Drops that share (0 to 1) of everything that arrives."""
+        run(*self.prefix(receiver), "iptables", "-A", "INPUT", "-i", "eth0", "-m", "statistic",
+            "--mode", "random", "--probability", str(share), "-j", "DROP")
+
+    def delay(self, name, milliseconds):
+        """Delays what `name` sends, where the kernel has netem. Returns whether it has."""
+        return run(*self.prefix(name), "tc", "qdisc", "replace", "dev", "eth0", "root", "netem", "delay",
+                   f"{milliseconds}ms", check=False).returncode == 0
+
+    def heal(self):
+        """Ends every cut, loss and delay."""
+        for name in self.members:
+            run(*self.prefix(name), "iptables", "-F", "INPUT", check=False)
+            run(*self.prefix(name), "tc", "qdisc", "del", "dev", "eth0", "root", check=False)
+
+    def _rule(self, action, receiver, sender):
+        run(*self.prefix(receiver), "iptables", action, "INPUT", "-s", self.members[sender][1], "-j", "DROP")
+
+    def close(self):
+        for space, _ in self.members.values():
+            run("ip", "netns", "del", space, check=False)
+        run("ip", "link", "del", self.tag, check=False)
+
+
+class Member:
+    """One process of the cluster, restartable with the same command."""
+
+    def __init__(self, cluster, name, command, environment=None):
+        self.cluster = cluster
+        self.name = name
+        self.command = [str(c) for c in command]
+        self.environment = environment or {}
+        self.process = None
+        self.paused = False
+        self.log_path = cluster.directory / f"{name}.log"
+
+    def start(self):
+        assert not self.running(), self.name
+        prefix = self.cluster.network.prefix(self.name) if self.cluster.network else []
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "ONGGI_", "ETCD"))}
+        environment.update(self.environment)
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(prefix + self.command, stdout=log, stderr=log,
+                                            stdin=subprocess.DEVNULL, env=environment)
+        self.paused = False
+        return self
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self):
+        """kill -9."""
+        if self.running():
+            self.process.kill()
+        if self.process is not None:
+            self.process.wait()
+
+    def stop(self, timeout_s=30):
+        """SIGTERM; returns the exit code."""
+        if self.running():
+            self.resume()
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise AssertionError(f"{self.name} did not stop on SIGTERM:\n{self.log_tail()}")
+        return self.process.returncode if self.process else None
+
+    def pause(self):
+        """SIGSTOP."""
+        if self.running():
+            self.process.send_signal(signal.SIGSTOP)
+            self.paused = True
+
+    def resume(self):
+        if self.running() and self.paused:
+            self.process.send_signal(signal.SIGCONT)
+        self.paused = False
+
+    def log_tail(self, size=6000):
+        if not self.log_path.exists():
+            return ""
+        return self.log_path.read_bytes()[-size:].decode("utf-8", "replace")
+
+    def cpu_seconds(self):
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_mb(self):
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+
+class Cluster:
+    """`etcds` etcd members, `coordinators` and `nodes`, node i in zone chr(a + i % zones).
+
+    Attributes: etcd, coordinators, nodes (lists of Member; nodes also have .endpoint, .admin, .rpc).
+    """
+
+    def __init__(self, nodes=3, coordinators=2, etcds=3, zones=3, namespaces=False, node_arguments=(),
+                 coordinator_arguments=(), directory=None, data_directories=None):
+        self._made = directory is None
+        self.directory = Path(directory or tempfile.mkdtemp(prefix="onggi-cluster-"))
+        self.network = Network() if namespaces else None
+        self.etcd, self.coordinators, self.nodes = [], [], []
+        self.node_arguments = list(node_arguments)
+        self.coordinator_arguments = list(coordinator_arguments)
+        self.zones = zones
+        self.data_directories = data_directories or {}
+        self._add_etcd(etcds)
+        for _ in range(coordinators):
+            self.add_coordinator()
+        for _ in range(nodes):
+            self.add_node()
+
+    # -- members -----------------------------------------------------------------------------
+
+    def _place(self, name, count):
+        """An address for `name` and `count` ports on it."""
+        if self.network:
+            return self.network.add(name), [7000 + i for i in range(count)]
+        return "127.0.0.1", free_ports(count)
+
+    def _add_etcd(self, count):
+        places = [(f"etcd{i + 1}", *self._place(f"etcd{i + 1}", 2)) for i in range(count)]
+        initial = ",".join(f"{name}=http://{host}:{ports[1]}" for name, host, ports in places)
+        for name, host, ports in places:
+            client, peer = f"http://{host}:{ports[0]}", f"http://{host}:{ports[1]}"
+            member = Member(self, name, [
+                "etcd", "--name", name, "--data-dir", self.directory / name,
+                "--listen-client-urls", client, "--advertise-client-urls", client,
+                "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+                "--initial-cluster", initial, "--initial-cluster-token", self.directory.name,
+                "--log-level", "warn"])
+            member.endpoint = f"{host}:{ports[0]}"
+            self.etcd.append(member)
+        self.etcd_endpoints = ",".join(member.endpoint for member in self.etcd)
+
+    def add_coordinator(self):
+        name = f"coordinator{len(self.coordinators) + 1}"
+        host, ports = self._place(name, 2)
+        member = Member(self, name, [
+            binary(), "coordinator", "--etcd", self.etcd_endpoints, "--bind", host, "--insecure",
+            "--grpc-port", ports[0], "--admin-port", ports[1], *self.coordinator_arguments])
+        member.admin = f"http://{host}:{ports[1]}"
+        member.rpc = f"{host}:{ports[0]}"
+        self.coordinators.append(member)
+        return member
+
+    def add_node(self, arguments=(), zone=None):
+        number = len(self.nodes) + 1
+        name = f"node{number}"
+        host, ports = self._place(name, 3)
+        zone = zone or chr(ord("a") + (number - 1) % self.zones)
+        data = self.data_directories.get(name, self.directory / name)
+        member = Member(self, name, [
+            binary(), "node", "--etcd", self.etcd_endpoints, "--bind", host, "--insecure", "--zone", zone,
+            "--data-dir", data, "--aws-port", ports[0], "--grpc-port", ports[1],
+            "--admin-port", ports[2], *self.node_arguments, *arguments])
+        member.data = Path(data)
+        member.endpoint = f"http://{host}:{ports[0]}"
+        member.rpc = f"{host}:{ports[1]}"
+        member.admin = f"http://{host}:{ports[2]}"
+        self.nodes.append(member)
+        return member
+
+    @property
+    def members(self):
+        return self.etcd + self.coordinators + self.nodes
+
+    # -- lifecycle ---------------------------------------------------------------------------
+
+    def start(self):
+        for member in self.etcd:
+            member.start()
+        for member in self.etcd:
+            self.wait(lambda m=member: self._http(f"http://{m.endpoint}/health") == 200, member)
+        for member in self.coordinators + self.nodes:
+            member.start()
+        for member in self.coordinators + self.nodes:
+            self.wait_ready(member)
+        return self
+
+    def wait_ready(self, member, timeout_s=START_TIMEOUT_S):
+        self.wait(lambda: self._http(member.admin + "/readyz") == 200, member, timeout_s)
+
+    def wait(self, condition, member, timeout_s=START_TIMEOUT_S):
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if not member.running():
+                raise AssertionError(f"{member.name} ended with {member.process.returncode}:\n{member.log_tail()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{member.name} was not ready in {timeout_s} s:\n{member.log_tail()}")
+            time.sleep(0.05)
+
+    @staticmethod
+    def _http(url):
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                return answer.status
+        except OSError:
+            return None
+
+    def close(self):
+        for member in reversed(self.members):
+            member.resume()
+            member.kill()
+        if self.network:
+            self.network.close()
+        if self._made:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, kind, *_):
+        if kind is not None and issubclass(kind, Exception):
+            for member in self.members:
+                state = "running" if member.running() else f"ended {member.process and member.process.returncode}"
+                print(f"---- {member.name}: {state}\n{member.log_tail(2500)}")
+        self.close()
+
+    # -- asking it ---------------------------------------------------------------------------
+
+    def admin(self, *arguments, check=True):
+        """Runs an administration command (`onggi ARGUMENTS --output json`); returns what it prints."""
+        command = [binary(), *map(str, arguments), "--output", "json", "--endpoint",
+                   ",".join(node.rpc for node in self.nodes), "--insecure"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        if check and done.returncode != 0:
+            raise AssertionError(f"{' '.join(command)}: {done.returncode}: {done.stderr}")
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def metric(self, member, name):
+        """The sum of a metric's series on a member; None if it has none."""
+        total = None
+        with urllib.request.urlopen(member.admin + "/metrics", timeout=5) as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith((name + "{", name + " ")):
+                    total = (total or 0.0) + float(line.rsplit(" ", 1)[1])
+        return total
