@@ -3,6 +3,8 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include "common/rpc/callbacks.h"
+
 namespace onggi::rpc {
 
 Result<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& endpoint,
@@ -15,6 +17,7 @@ Result<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& endpoint,
 std::shared_ptr<grpc::Channel> MakeChannel(
     const std::string& endpoint, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
     const ChannelOptions& options) {
+  KeepCallbackThreads();
   grpc::ChannelArguments arguments;
   const auto milliseconds = [](std::chrono::milliseconds value) {
     return static_cast<int>(value.count());

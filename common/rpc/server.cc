@@ -5,6 +5,8 @@
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server_builder.h>
 
+#include "common/rpc/callbacks.h"
+
 namespace onggi::rpc {
 namespace {
 
@@ -34,6 +36,7 @@ Status RpcServer::Start() {
   CHECK(server_ == nullptr);
   ASSIGN_OR_RETURN(auto credentials,
                    MakeServerCredentials(options_.tls, options_.client_certificate));
+  KeepCallbackThreads();
   const auto milliseconds = [](std::chrono::milliseconds value) {
     return static_cast<int>(value.count());
   };

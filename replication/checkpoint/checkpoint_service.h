@@ -39,7 +39,7 @@ struct CheckpointOptions {
   size_t chunk_bytes = 256u << 10;
   /// A received file is synced, and its length noted for a resumption, each time it has grown by
   /// this much.
-  uint64_t sync_bytes = 32ull << 20;
+  uint64_t sync_bytes = 8ull << 20;
   /// Neither side waits longer than this for the other's next byte.
   std::chrono::milliseconds stall_timeout{60'000};
   /// How long an installation may take.

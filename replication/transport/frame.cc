@@ -146,7 +146,7 @@ Status ReadAck(const wire::Ack& in, const group::Member& from, group::AckMessage
   out->epoch = Epoch(in.epoch());
   out->index = LogIndex(in.index());
   out->applied = LogIndex(in.applied());
-  out->holds = PartitionId(in.holds());
+  out->holds = LogIndex(in.holds());
   out->revision = Revision(in.revision());
   return Status::Ok();
 }

@@ -131,7 +131,7 @@ TEST(Frame, CarriesEveryOtherMessage) {
     ack.epoch = Epoch(6);
     ack.index = LogIndex(7);
     ack.applied = LogIndex(4);
-    ack.holds = PartitionId(3);
+    ack.holds = LogIndex(3);
     if (kind == group::AckMessage::Kind::kRefused) {
       ack.configuration = SomeConfiguration(9);
       ack.revision = Revision(8);
@@ -166,7 +166,7 @@ TEST(Frame, CarriesEveryOtherMessage) {
     EXPECT_EQ(ack.epoch, Epoch(6));
     EXPECT_EQ(ack.index, LogIndex(7));
     EXPECT_EQ(ack.applied, LogIndex(4));
-    EXPECT_EQ(ack.holds, PartitionId(3));
+    EXPECT_EQ(ack.holds, LogIndex(3));
   }
   const auto& refused = std::get<group::AckMessage>(content.messages[2].body);
   EXPECT_EQ(*refused.configuration, *SomeConfiguration(9));
