@@ -58,14 +58,16 @@ struct Applied {
 struct BaseAdvanced {
   LogPosition base;
 };
-/// What the latest Split or Absorb that this replica's state includes is about is durable here: the
-/// split's child (its own replica of it, made by applying), or the absorbed neighbour's data. After
-/// Start when the disk has it; before the Applied of that entry.
+/// What entry `index`, the latest Split or Absorb that this replica's state includes, is about is
+/// durable here: the split's child (this node's replica of it, made by applying), or a copy of the
+/// absorbed neighbour's frozen data. After Start when the disk has it, and once it has been
+/// applied. A replica that applied the entry and has no such thing says nothing.
 struct Holds {
-  PartitionId partition;
+  LogIndex index;
 };
-/// On a backup: it can only go on from a checkpoint (its log is damaged, or an Absorb needs data
-/// that is not on this node).
+/// This replica can only go on from a checkpoint: its log is damaged, or what a merge has brought
+/// is not on this node. It leads no more, and is counted on no more once the primary has heard of
+/// it.
 struct Rebuild {};
 struct AppendReceived {
   AppendMessage message;
@@ -176,9 +178,11 @@ struct Freeze {
 /// Takes a grant back: a new epoch is won first, so that no transaction on the granted revision can
 /// succeed; then Thawed. The state machine may then propose a Thaw entry.
 struct Thaw {};
-/// R14, on the left neighbour's primary: entry `index` is an Absorb, applied here. Once every
-/// in-sync replica Holds the neighbour's data, the swap widens the range and deletes the right
-/// neighbour's key, if that is still at `right_revision`, the grant.
+/// R14, on the left neighbour's primary: entry `index` is an Absorb, applied here: it has put the
+/// frozen neighbour's data aside. Once every in-sync replica Holds it, the swap widens the range
+/// and deletes the right neighbour's key, if that is still at `right_revision`, the grant for the
+/// very Freeze that Absorb names. A Merged entry after it makes the data part of the state; the
+/// wider range is served once that is applied.
 struct FinishMerge {
   FinishMerge() {}
   LogIndex index;

@@ -64,17 +64,24 @@ void Group::On(const Applied& event, Actions* actions) {
   applied_ = std::max(applied_, event.index);
   if (role_ != Role::kPrimary) return Acknowledge(actions);
   MaybeServe(actions);
+  if (split_ || merge_) MaybeReconfigure(actions);
   MaybeGrant(actions);
 }
 
 void Group::On(const Holds& event, Actions* actions) {
-  holds_ = event.partition;
-  if (role_ == Role::kPrimary) MaybeReconfigure(actions);
+  holds_ = event.index;
+  if (role_ == Role::kPrimary) {
+    MaybeReconfigure(actions);
+  } else if (acked_ != LogIndex()) {
+    report_applied_ = std::max(report_applied_, LogIndex(1));  // the primary waits for it
+    Acknowledge(actions);
+  }
 }
 
-void Group::On(const BaseAdvanced& event, Actions*) {
+void Group::On(const BaseAdvanced& event, Actions* actions) {
   CHECK(event.base.index <= commit_);
   log_.AdvanceBase(event.base);
+  if (merge_) MaybeReconfigure(actions);
 }
 
 void Group::On(const CheckpointInstalled& event, Actions*) {

@@ -58,6 +58,12 @@ class Group {
   bool NeedsTick() const;
   /// Epoch of an entry in [base, last]; 0 otherwise.
   Epoch EpochAt(LogIndex index) const { return log_.EpochAt(index); }
+  /// Is this entry, and all before it, in the log or below it? Then a checkpoint of it would bring
+  /// nothing, and could take away what lies behind it and has been acknowledged.
+  bool Has(const LogPosition& position) const {
+    if (rebuild_ || position.index > log_.last()) return false;
+    return position.index <= log_.base().index || log_.EpochAt(position.index) == position.epoch;
+  }
   /// The first entry that a connected member may still ask for: cutting the log behind it costs
   /// that member a checkpoint. last + 1 on a backup.
   LogIndex FirstNeeded() const;
@@ -87,7 +93,7 @@ class Group {
     bool rebuild = false;     ///< only a checkpoint helps it
     uint64_t boot = 0;        ///< process that last acknowledged in this reign
     LogIndex applied;         ///< reported in this reign
-    PartitionId holds;        ///< reported in this reign
+    LogIndex holds;           ///< reported in this reign
   };
   struct PendingAppend {
     LogPosition last;
@@ -174,7 +180,7 @@ class Group {
   void MaybeTransfer(Actions* actions);
   void MaybeGrant(Actions* actions);
   bool Stuck() const;
-  bool HeldBy(const Member& member, PartitionId partition) const;
+  bool HeldBy(const Member& member, LogIndex index) const;
   LogIndex ReportIndex() const;
 
   // As backup (group.cc).
@@ -194,7 +200,7 @@ class Group {
   LogIndex durable_;
   LogIndex commit_;
   LogIndex applied_;
-  PartitionId holds_;
+  LogIndex holds_;
   std::vector<PendingAppend> pending_;
 
   std::shared_ptr<const Configuration> config_;

@@ -44,7 +44,7 @@ struct AckMessage {
   Epoch epoch;
   LogIndex index;
   LogIndex applied;                                    ///< kMatch: applied here
-  PartitionId holds;                                   ///< kMatch: what the latest Holds said
+  LogIndex holds;                                      ///< kMatch: what the latest Holds said
   std::shared_ptr<const Configuration> configuration;  ///< kRefused only
   Revision revision;                                   ///< kRefused only
 };
@@ -55,10 +55,12 @@ struct ResignMessage {
   Epoch epoch;
 };
 
-/// Of a partition that nobody has led: makes the replica `to`, empty, durable, before it is counted
-/// on. For the node, which answers CreatedMessage once its disk has it (or had it). To be delivered
-/// only over a connection to the process `boot` of the node: one that lost its disk since must not
-/// make an empty replica in place of a full one.
+/// Of a partition that nobody has led: have the replica `to` made, empty and durable, before it is
+/// counted on. For the node, which answers CreatedMessage once its disk has it (or had it). Before
+/// it makes one, it reads the key, linearizably: only while that is in epoch 0 and names the
+/// replica may it be empty. (A node that lost its disk must not put an empty replica in a full
+/// one's place; if the key still says epoch 0, nothing that the lost one had can have been
+/// committed.)
 struct CreateMessage {
   Member from;
   Member to;

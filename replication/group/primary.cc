@@ -119,12 +119,12 @@ void Group::On(const AckReceived& event, Actions* actions) {
   if (ack.boot != progress.boot) {
     progress.boot = ack.boot;
     progress.applied = LogIndex();
-    progress.holds = PartitionId();
+    progress.holds = LogIndex();
     publish_ = true;
   }
   if (ack.applied >= progress.applied) {
     progress.applied = ack.applied;
-    progress.holds = ack.holds;
+    progress.holds = std::max(progress.holds, ack.holds);
   }
   if (ack.index > progress.match) {
     progress.match = ack.index;

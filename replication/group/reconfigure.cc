@@ -88,10 +88,10 @@ Configuration Group::DesiredMembers() const {
   return wanted;
 }
 
-bool Group::HeldBy(const Member& member, PartitionId partition) const {
-  if (member == self_) return holds_ == partition;
+bool Group::HeldBy(const Member& member, LogIndex index) const {
+  if (member == self_) return holds_ == index;
   const auto it = progress_.find(member);
-  return it != progress_.end() && it->second.holds == partition;
+  return it != progress_.end() && it->second.holds == index;
 }
 
 /// Adds the split or merge that is asked for, when it may be. Members are as they are.
@@ -103,7 +103,7 @@ bool Group::DesiredShape(Proposal* wanted) const {
     for (const Member& member : now.in_sync) {
       const auto id = split_->child_replicas.find(member.node);
       const bool held = id != split_->child_replicas.end() &&
-                        (HeldBy(member, split_->child) || Mutated(Mutation::kSplitBeforeHeld));
+                        (HeldBy(member, split_->index) || Mutated(Mutation::kSplitBeforeHeld));
       all = all && held;
       if (!held) continue;
       child.in_sync.push_back({member.node, id->second});
@@ -123,8 +123,12 @@ bool Group::DesiredShape(Proposal* wanted) const {
   }
   if (merge_) {
     for (const Member& member : now.in_sync) {
-      if (!HeldBy(member, merge_->right) && !Mutated(Mutation::kMergeBeforeHeld)) return false;
+      if (!HeldBy(member, merge_->index) && !Mutated(Mutation::kMergeBeforeHeld)) return false;
     }
+    // Whoever is added from now on begins with a checkpoint that has the neighbour's data, and
+    // whoever is behind goes: the log alone would not bring it there.
+    if (log_.base().index < merge_->index) return false;
+    wanted->configuration.learners.clear();
     wanted->configuration.range_end = merge_->range_end;
     wanted->right = RightPartition{merge_->right, merge_->right_revision};
     return true;
@@ -277,8 +281,9 @@ void Group::MaybeGrant(Actions* actions) {
 }
 
 void Group::On(const Thaw&, Actions* actions) {
-  if (role_ != Role::kPrimary || freeze_ == LogIndex()) return;
-  if (granted_ != revision_ || Mutated(Mutation::kThawWithoutEpoch)) {
+  if (role_ != Role::kPrimary || !serving_) return;
+  // A grant of an earlier reign, or on an earlier revision, is void.
+  if (freeze_ == LogIndex() || granted_ != revision_ || Mutated(Mutation::kThawWithoutEpoch)) {
     freeze_ = LogIndex();
     actions->push_back(Thawed{});
     return;

@@ -15,7 +15,11 @@ BootTime Now() {
 }
 
 NodeLeases::NodeLeases(NodeId self, uint64_t boot, BootTime now, bool restart_wait)
-    : self_(self), boot_(boot), restart_until_(restart_wait ? now + kPromise : BootTime(0)) {
+    : self_(self),
+      boot_(boot),
+      restart_until_(restart_wait && !group::Mutated(group::Mutation::kForgetPromises)
+                         ? now + kPromise
+                         : BootTime(0)) {
   CHECK(boot != 0);
 }
 
@@ -149,7 +153,7 @@ BootTime NodeLeases::Learned(TableId table, PartitionId partition,
     for (const auto& [node, peer] : peers_) until = std::max(until, peer->promised_until);
   }
   const NodeId primary = action.configuration->primary.node;
-  if (action.previous.node != self_) {
+  if (action.previous.node != self_ && !group::Mutated(group::Mutation::kLeaseWithoutEpoch)) {
     Peer& peer = PeerOf(action.previous.node);
     Peer::Unconfirmed& entry = peer.newer[partition];
     entry.version = ++version_;

@@ -13,6 +13,7 @@
 #include "common/ids.h"
 #include "replication/group/configuration.h"
 #include "replication/group/events.h"
+#include "replication/group/mutation.h"
 
 namespace onggi::lease {
 
@@ -78,7 +79,9 @@ class PeerLease {
   bool Holds(uint64_t boot, BootTime now) const {
     // The writer takes the lease back before it changes the boot.
     const int64_t until = until_.load(std::memory_order_acquire);
-    return now.count() < until && boot_.load(std::memory_order_acquire) == boot && boot != 0;
+    if (now.count() >= until) return false;
+    if (group::Mutated(group::Mutation::kLeaseOfAnotherProcess)) return true;
+    return boot_.load(std::memory_order_acquire) == boot && boot != 0;
   }
 
  private:

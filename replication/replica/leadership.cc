@@ -117,7 +117,8 @@ void Replica::InstallCheckpoint(Epoch epoch, LogPosition position, std::string d
   } else if (group_.role() == group::Group::Role::kPrimary ||
              group_.role() == group::Group::Role::kCandidate) {
     refusal = {Code::kConditionFailed, "this replica leads"};
-  } else if (position.index <= group_.commit_index()) {
+  } else if (position.index <= group_.commit_index() || group_.Has(position)) {
+    // It has acknowledged what lies behind, perhaps as a member by now: that must stay.
     refusal = {Code::kAlreadyExists, "this replica has more than the checkpoint"};
   }
   if (!refusal.ok()) {

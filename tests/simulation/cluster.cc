@@ -1,0 +1,665 @@
+#include "tests/simulation/cluster.h"
+
+#include <algorithm>
+#include <iostream>
+#include <utility>
+
+#include "replication/group/record.h"
+#include "replication/metadata/keys.h"
+#include "tests/simulation/jobs.h"
+
+namespace onggi::simulation {
+
+namespace {
+
+constexpr TableId kTable{1};
+constexpr Time kDialInterval = milliseconds(120);
+/// What replication.md allows between the last fault and the next accepted write.
+constexpr Time kRecovery = seconds(5);
+
+}  // namespace
+
+Profile Profile::Draw(Random* random) {
+  const auto often = [&](uint64_t per_thousand, Time least, Time most) {
+    return random->Chance(per_thousand) ? random->Between(least, most) : Time(0);
+  };
+  Profile profile;
+  const uint64_t size = random->Below(10);
+  profile.nodes = size < 6 ? 3 : size < 8 ? 4 : 5;
+  profile.replication = random->Chance(100) ? 1 : 3;
+  if (profile.nodes == 5 && random->Chance(500)) profile.replication = 5;
+  profile.partitions = 1 + random->Below(2);
+  profile.chaos = random->Between(seconds(6), seconds(14));
+  if (random->Chance(500)) profile.drop = random->Below(120);
+  if (random->Chance(400)) profile.duplicate = random->Below(100);
+  if (random->Chance(400)) profile.most_delay = random->Between(milliseconds(3), milliseconds(60));
+  if (random->Chance(60)) profile.most_delay = random->Between(milliseconds(60), milliseconds(600));
+  profile.crashes = often(700, milliseconds(700), seconds(5));
+  profile.pauses = often(500, milliseconds(700), seconds(5));
+  profile.cuts = often(600, milliseconds(700), seconds(4));
+  profile.hangs = often(300, seconds(1), seconds(5));
+  profile.metadata_cuts = often(300, seconds(1), seconds(5));
+  profile.wipes = often(200, seconds(3), seconds(9));
+  profile.everybody_down = often(150, seconds(3), seconds(9));
+  profile.transfers = often(400, milliseconds(400), seconds(4));
+  profile.moves = often(300, seconds(1), seconds(4));
+  profile.replications = often(100, seconds(2), seconds(5));
+  profile.splits = often(350, seconds(1), seconds(4));
+  profile.merges = profile.splits != Time(0) ? often(600, seconds(1), seconds(3)) : Time(0);
+  profile.metadata.min_delay = milliseconds(1);
+  profile.metadata.max_delay = milliseconds(1 + random->Below(30));
+  if (random->Chance(500)) {
+    profile.metadata.unavailable = static_cast<unsigned>(random->Below(100));
+    profile.metadata.unknown_done = static_cast<unsigned>(random->Below(150));
+    profile.metadata.unknown_lost = static_cast<unsigned>(random->Below(100));
+    profile.metadata.unknown_late = static_cast<unsigned>(random->Below(150));
+  }
+  profile.between_requests = random->Between(milliseconds(3), milliseconds(40));
+  return profile;
+}
+
+Cluster::Cluster(uint64_t seed) : Cluster(seed, Profile()) { profile_ = Profile::Draw(&random_); }
+
+Cluster::Cluster(uint64_t seed, Profile profile)
+    : seed_(seed), random_(seed), profile_(std::move(profile)) {}
+
+Cluster::~Cluster() {
+  for (const auto& node : nodes_) {
+    if (node->process != nullptr) node->process->Crash();
+  }
+}
+
+void Cluster::Say(const std::string& what) {
+  if (!verbose) return;
+  std::cerr << std::chrono::duration_cast<milliseconds>(scheduler_.now()).count() << " ms: " << what
+            << "\n";
+}
+
+// The course of a run. ----------------------------------------------------------------------------
+
+void Cluster::Begin() {
+  metadata_ = metadata::SimulatedCluster::Create(
+      [this](milliseconds delay, std::function<void()> run) {
+        scheduler_.After(delay, std::move(run));
+      },
+      seed_, profile_.metadata);
+  for (size_t i = 0; i < profile_.nodes; ++i) {
+    auto node = std::make_unique<Node>();
+    node->id = NodeId(i + 1);
+    // Rates that differ by up to 1 % either way, and sometimes exactly so.
+    const int64_t rate = random_.Chance(300) ? (random_.Chance(500) ? 10'000 : -10'000)
+                                             : static_cast<int64_t>(random_.Below(20'001)) - 10'000;
+    node->clock_rate = 1.0 + static_cast<double>(rate) / 1e6;
+    node->clock_offset = random_.Between(seconds(1), seconds(100'000));
+    nodes_.push_back(std::move(node));
+  }
+  for (int i = 0; i < 12; ++i) {
+    std::string key = "k0";
+    key[1] = static_cast<char>('0' + i * 10 / 12);
+    keys_.push_back(key + static_cast<char>('a' + i % 3));
+  }
+  MakePartitions();
+  for (const auto& node : nodes_) StartNode(node->id);
+  Dial();
+  Client();
+  jobs_ = std::make_unique<Jobs>(this);
+  Every(milliseconds(250), &Cluster::Repair);
+  Every(profile_.crashes, &Cluster::CrashSomebody);
+  Every(profile_.pauses, &Cluster::PauseSomebody);
+  Every(profile_.cuts, &Cluster::CutSomething);
+  Every(profile_.hangs, &Cluster::HangSomebody);
+  Every(profile_.metadata_cuts, &Cluster::CutMetadataSomewhere);
+  Every(profile_.wipes, &Cluster::WipeSomebody);
+  Every(profile_.everybody_down, &Cluster::CrashEverybody);
+  Every(profile_.transfers, &Cluster::Transfer);
+  Every(profile_.moves, &Cluster::Move);
+  Every(profile_.replications, &Cluster::ChangeReplication);
+  Every(profile_.splits, &Cluster::Split);
+  Every(profile_.merges, &Cluster::Merge);
+}
+
+void Cluster::Repair() { jobs_->Repair(); }
+void Cluster::Transfer() {
+  if (!quiet_) jobs_->Transfer();
+}
+void Cluster::Move() {
+  if (!quiet_) jobs_->Move();
+}
+void Cluster::ChangeReplication() {
+  if (!quiet_) jobs_->ChangeReplication();
+}
+void Cluster::Split() {
+  if (!quiet_) jobs_->Split();
+}
+void Cluster::Merge() {
+  if (!quiet_) jobs_->Merge();
+}
+
+std::string Cluster::Run() {
+  Begin();
+  RunFor(profile_.chaos);
+  return Finish();
+}
+
+bool Cluster::RunFor(Time time, const std::function<bool()>& until) {
+  const Time end = scheduler_.now() + time;
+  while (truth_.error().empty()) {
+    if (until && until()) return true;
+    ++steps_;
+    const bool more = scheduler_.RunOne(end);
+    if (!touched_.empty()) Check();
+    if (!more) return until ? until() : true;
+  }
+  return false;
+}
+
+std::string Cluster::Finish() {
+  if (truth_.error().empty()) Heal();
+  return truth_.error();
+}
+
+/// `what` now and again, `mean` apart.
+void Cluster::Every(Time mean, void (Cluster::*what)()) {
+  if (mean == Time(0)) return;
+  scheduler_.After(random_.Between(mean / 2, mean * 3 / 2), [this, mean, what] {
+    (this->*what)();
+    Every(mean, what);
+  });
+}
+
+void Cluster::MakePartitions() {
+  std::string start;
+  for (size_t i = 0; i < profile_.partitions; ++i) {
+    const PartitionId partition = NextPartition();
+    group::Configuration configuration;
+    configuration.replication = profile_.replication;
+    configuration.min_in_sync = group::MinInSync(profile_.replication);
+    for (uint32_t r = 0; r < profile_.replication; ++r) {
+      const NodeId node((i + r) % profile_.nodes + 1);
+      configuration.in_sync.push_back({node, NextReplica()});
+    }
+    configuration.primary = configuration.in_sync.front();
+    configuration.range_start = start;
+    if (i + 1 < profile_.partitions)
+      configuration.range_end =
+          std::string("k") + static_cast<char>('0' + 10 * (i + 1) / profile_.partitions);
+    start = configuration.range_end;
+    SetFirstEnd(partition, configuration.range_end);
+    metadata::Transaction transaction;
+    transaction.puts.push_back({metadata::keys::Partition(kTable, partition),
+                                group::Encode(kTable, partition, configuration)});
+    CHECK(metadata_->CommitNow(transaction).ok());
+  }
+}
+
+/// Without further faults every range accepts writes again, and nothing is missing.
+void Cluster::Heal() {
+  Say("healing");
+  calm_ = true;
+  quiet_ = true;
+  jobs_->Quiet();
+  cuts_.clear();
+  profile_.drop = profile_.duplicate = 0;
+  profile_.least_delay = microseconds(100);
+  profile_.most_delay = milliseconds(2);
+  profile_.metadata = metadata::SimulatedFaults();
+  metadata_->SetFaults(profile_.metadata);
+  metadata_->SetDown(false);
+  for (const auto& node : nodes_) {
+    node->disk_faults = DiskFaults();
+    CutMetadata(node->id, false);
+    if (node->paused(scheduler_.now())) {
+      node->paused_until = scheduler_.now();
+      if (node->process != nullptr) node->process->Resume();
+    }
+    if (node->process == nullptr) StartNode(node->id);
+  }
+  const Time healed = scheduler_.now();
+  std::map<std::string, bool> written;
+  for (const std::string& key : keys_) written[key] = false;
+  const std::function<void()> ask = [&] {
+    for (auto& [key, done] : written) {
+      if (done) continue;
+      for (const auto& node : nodes_) {
+        const uint64_t value = ++values_;
+        const auto answer = [this, key = key, value, &done = done](Outcome outcome,
+                                                                   uint64_t version) {
+          if (outcome == Outcome::kRefused) truth_.Refused(value);
+          if (outcome != Outcome::kOk) return;
+          truth_.Acknowledged(key, version, value);
+          done = true;
+        };
+        node->process->Write(key, value, answer);
+      }
+    }
+  };
+  const auto all = [&] {
+    return std::all_of(written.begin(), written.end(),
+                       [](const auto& entry) { return entry.second; });
+  };
+  while (truth_.error().empty() && !all() && scheduler_.now() < healed + kRecovery) {
+    ask();
+    RunFor(milliseconds(50), all);
+  }
+  if (!truth_.error().empty()) return;
+  if (!all()) {
+    std::string missing;
+    for (const auto& [key, done] : written) {
+      if (!done) missing += " " + key;
+    }
+    truth_.Fail("no write goes through within 5 s of healing:" + missing + Describe());
+    return;
+  }
+  // Everybody catches up, and what was written can be read.
+  RunFor(seconds(3));
+  if (!truth_.error().empty()) return;
+  for (const std::string& key : keys_) {
+    bool read = false;
+    for (const auto& node : nodes_) {
+      const uint64_t floor = truth_.Floor(key);
+      if (const auto version = node->process->StrongRead(key)) {
+        truth_.ReadAnswered(key, floor, version->version, version->value);
+        read = true;
+      }
+    }
+    if (!read) truth_.Fail("no strong read of key " + key + " after healing" + Describe());
+  }
+}
+
+std::string Cluster::Describe() {
+  std::string text;
+  for (const PartitionId partition : Partitions()) {
+    Revision revision;
+    const auto key = Key(partition, &revision);
+    text += "\n  partition " + partition.ToString() + " [" + key->range_start + ", " +
+            key->range_end + ") epoch " + key->epoch.ToString() + " revision " +
+            revision.ToString() + " primary " + key->primary.node.ToString() + " in sync";
+    for (const group::Member& member : key->in_sync)
+      text += " " + member.node.ToString() + "/" + member.replica.ToString();
+    text += " learners";
+    for (const group::Member& member : key->learners)
+      text += " " + member.node.ToString() + "/" + member.replica.ToString();
+    for (const auto& node : nodes_) {
+      Machine* machine = node->process == nullptr ? nullptr : node->process->Host(partition);
+      if (machine == nullptr) continue;
+      const group::Group& group = machine->replica().group();
+      text += "\n    node " + node->id.ToString() + " replica " + machine->replica_id().ToString() +
+              " role " + std::to_string(static_cast<int>(group.role())) + " epoch " +
+              group.configuration().epoch.ToString() + " revision " + group.revision().ToString() +
+              " last " + group.last_index().ToString() + " durable " +
+              group.durable_index().ToString() + " commit " + group.commit_index().ToString() +
+              " applied " + machine->state().applied.index.ToString() +
+              (group.serving() ? " serving" : "") +
+              (machine->replica().ServesStrongReads() ? " leased" : "") + " frozen " +
+              machine->state().frozen.ToString() + " end '" + machine->state().end + "'" +
+              (machine->busy_with_shape() ? " busy" : "");
+    }
+  }
+  return text;
+}
+
+// Nodes and network. ------------------------------------------------------------------------------
+
+Process* Cluster::ProcessOf(NodeId id) { return node(id).process.get(); }
+
+void Cluster::StartNode(NodeId id) {
+  Node& here = node(id);
+  if (here.process != nullptr) return;
+  Say("node " + id.ToString() + " starts");
+  here.process = std::make_shared<Process>(this, &here, id.value * 1000 + ++here.lives);
+  here.process->Start();
+}
+
+void Cluster::CrashNode(NodeId id) {
+  Node& here = node(id);
+  if (here.process == nullptr) return;
+  Say("node " + id.ToString() + " crashes");
+  here.process->Crash();
+  here.process.reset();
+  here.paused_until = Time(0);
+  for (const auto& other : nodes_) {
+    if (other->process == nullptr || !Reaches(id, other->id)) continue;
+    // A connection of a dead process is reset.
+    other->process->After(random_.Between(Time(0), milliseconds(30)),
+                          [other = other.get(), id, boot = other->process->BootOf(id)] {
+                            if (boot != 0 && other->process->ConnectedTo(id, boot))
+                              other->process->Disconnect(id);
+                          });
+  }
+}
+
+void Cluster::Pause(NodeId id, Time time) {
+  Node& here = node(id);
+  if (here.process == nullptr) return;
+  Say("node " + id.ToString() + " is paused for " + std::to_string(time.count() / 1'000'000) +
+      " ms");
+  const Time until = scheduler_.now() + time;
+  here.paused_until = std::max(here.paused_until, until);
+  scheduler_.At(until, [this, &here] {
+    if (here.process != nullptr && !here.paused(scheduler_.now())) here.process->Resume();
+  });
+}
+
+void Cluster::Cut(NodeId from, NodeId to, bool cut) {
+  if (cut) {
+    cuts_.insert({from, to});
+  } else {
+    cuts_.erase({from, to});
+  }
+}
+
+void Cluster::Isolate(NodeId id, bool cut) {
+  Say("node " + id.ToString() + (cut ? " is isolated" : " is joined again"));
+  for (const auto& other : nodes_) {
+    if (other->id == id) continue;
+    Cut(id, other->id, cut);
+    Cut(other->id, id, cut);
+  }
+}
+
+void Cluster::CutMetadata(NodeId id, bool cut) {
+  Node& here = node(id);
+  if (here.metadata_cut != cut)
+    Say("node " + id.ToString() + (cut ? " loses" : " finds") + " the metadata store");
+  here.metadata_cut = cut;
+  if (here.process != nullptr) here.process->store().SetCut(cut);
+}
+
+void Cluster::Transmit(NodeId from, uint64_t boot, NodeId to, Packet packet) {
+  if (!Reaches(from, to) || random_.Chance(profile_.drop)) return;
+  const int copies = random_.Chance(profile_.duplicate) ? 2 : 1;
+  for (int i = 0; i < copies; ++i) {
+    const Time delay = random_.Between(profile_.least_delay, profile_.most_delay);
+    scheduler_.After(delay, [this, from, boot, to, packet] {
+      const std::shared_ptr<Process> target = node(to).process;
+      if (target == nullptr || !Reaches(from, to)) return;
+      target->Run([raw = target.get(), from, boot, packet] { raw->Receive(from, boot, packet); });
+    });
+  }
+}
+
+/// Connects what can be connected and is not.
+void Cluster::Dial() {
+  const Time now = scheduler_.now();
+  for (const auto& a : nodes_) {
+    for (const auto& b : nodes_) {
+      if (b->id <= a->id || a->process == nullptr || b->process == nullptr) continue;
+      if (a->paused(now) || b->paused(now)) continue;
+      if (!Reaches(a->id, b->id) || !Reaches(b->id, a->id)) continue;
+      if (a->process->ConnectedTo(b->id, b->process->boot()) &&
+          b->process->ConnectedTo(a->id, a->process->boot()))
+        continue;
+      a->process->Connect(b->id, b->process->boot());
+      b->process->Connect(a->id, a->process->boot());
+    }
+  }
+  scheduler_.After(kDialInterval, [this] { Dial(); });
+}
+
+// Clients. ----------------------------------------------------------------------------------------
+
+void Cluster::Client() {
+  if (!calm_) {
+    const std::string key = keys_[random_.Below(keys_.size())];
+    const bool write = random_.Chance(500);
+    if (write) {
+      OneWrite(0, key);
+    } else {
+      OneRead(key);
+    }
+  }
+  scheduler_.After(random_.Between(Time(0), profile_.between_requests * 2), [this] { Client(); });
+}
+
+/// A write that is refused is tried at other nodes; a client that has to wait is satisfied late or
+/// never.
+void Cluster::OneWrite(int attempt, const std::string& key) {
+  const std::shared_ptr<Process> process = nodes_[random_.Below(nodes_.size())]->process;
+  if (process == nullptr) return;
+  const uint64_t value = ++values_;
+  const auto answer = [this, key, value, attempt](Outcome outcome, uint64_t version) {
+    if (outcome == Outcome::kRefused) {
+      truth_.Refused(value);
+      if (attempt < 4) {
+        scheduler_.After(random_.Between(Time(0), milliseconds(5)),
+                         [this, key, attempt] { OneWrite(attempt + 1, key); });
+      }
+    } else if (outcome == Outcome::kOk) {
+      // It counts once the answer has left the node.
+      truth_.Acknowledged(key, version, value);
+    }
+  };
+  process->Run([raw = process.get(), key, value, answer] { raw->Write(key, value, answer); });
+}
+
+/// Everybody is asked: whoever thinks that it may answer must be right.
+void Cluster::OneRead(const std::string& key) {
+  const uint64_t floor = truth_.Floor(key);
+  for (const auto& node : nodes_) {
+    if (node->process == nullptr) continue;
+    scheduler_.After(random_.Between(Time(0), milliseconds(3)),
+                     [this, key, floor, weak = std::weak_ptr<Process>(node->process)] {
+                       const auto process = weak.lock();
+                       if (process == nullptr) return;
+                       process->Run([this, key, floor, raw = process.get()] {
+                         if (const auto version = raw->StrongRead(key))
+                           truth_.ReadAnswered(key, floor, version->version, version->value);
+                       });
+                     });
+  }
+}
+
+// Faults. -----------------------------------------------------------------------------------------
+
+void Cluster::CrashSomebody() {
+  if (calm_) return;
+  const NodeId id = nodes_[random_.Below(nodes_.size())]->id;
+  CrashNode(id);
+  const Time down = random_.Chance(600) ? random_.Between(milliseconds(5), milliseconds(300))
+                                        : random_.Between(milliseconds(300), seconds(4));
+  scheduler_.After(down, [this, id] { StartNode(id); });
+}
+
+void Cluster::CrashEverybody() {
+  if (calm_) return;
+  Say("everybody crashes");
+  for (const auto& node : nodes_) {
+    CrashNode(node->id);
+    scheduler_.After(random_.Between(milliseconds(5), milliseconds(800)),
+                     [this, id = node->id] { StartNode(id); });
+  }
+}
+
+void Cluster::PauseSomebody() {
+  if (calm_) return;
+  Pause(nodes_[random_.Below(nodes_.size())]->id, random_.Between(milliseconds(50), seconds(3)));
+}
+
+void Cluster::CutSomething() {
+  if (calm_) return;
+  const NodeId a = nodes_[random_.Below(nodes_.size())]->id;
+  const NodeId b = nodes_[random_.Below(nodes_.size())]->id;
+  const uint64_t kind = random_.Below(4);
+  const auto cut = [this, a, b, kind](bool now) {
+    if (calm_ && now) return;
+    if (kind == 0) return Isolate(a, now);
+    if (a == b) return;
+    Say("from node " + a.ToString() + " to " + b.ToString() + (now ? " is cut" : " is joined"));
+    Cut(a, b, now);
+    if (kind != 1) Cut(b, a, now);
+  };
+  cut(true);
+  scheduler_.After(random_.Between(milliseconds(100), seconds(4)), [cut] { cut(false); });
+}
+
+void Cluster::HangSomebody() {
+  if (calm_) return;
+  Node& here = *nodes_[random_.Below(nodes_.size())];
+  if (random_.Chance(400)) {
+    here.disk_faults.most = random_.Between(milliseconds(5), milliseconds(150));
+    return;
+  }
+  Say("node " + here.id.ToString() + ": the disk hangs");
+  here.disk_faults.hung_until = scheduler_.now() + random_.Between(milliseconds(100), seconds(3));
+}
+
+void Cluster::CutMetadataSomewhere() {
+  if (calm_) return;
+  if (random_.Chance(150)) {
+    Say("the metadata store is down");
+    metadata_->SetDown(true);
+    scheduler_.After(random_.Between(milliseconds(500), seconds(4)), [this] {
+      Say("the metadata store is up");
+      metadata_->SetDown(false);
+    });
+    return;
+  }
+  const NodeId id = nodes_[random_.Below(nodes_.size())]->id;
+  CutMetadata(id, true);
+  scheduler_.After(random_.Between(milliseconds(200), seconds(5)),
+                   [this, id] { CutMetadata(id, false); });
+}
+
+/// A disk is lost only where every partition is on another one too.
+void Cluster::WipeSomebody() {
+  if (calm_) return;
+  Node& here = *nodes_[random_.Below(nodes_.size())];
+  for (const PartitionId partition : Partitions()) {
+    const auto key = Key(partition);
+    size_t elsewhere = 0;
+    bool involved = key->epoch == Epoch(0);
+    for (const group::Member& member : key->in_sync) {
+      const Node& other = node(member.node);
+      const auto image = other.disk.images.find(partition);
+      const bool whole =
+          image != other.disk.images.end() && image->second.replica == member.replica;
+      if (member.node == here.id) involved = true;
+      if (member.node != here.id && whole) ++elsewhere;
+    }
+    if (involved && elsewhere == 0) return;
+  }
+  CrashNode(here.id);
+  Say("node " + here.id.ToString() + " loses its disk");
+  here.disk.Wipe();
+  scheduler_.After(random_.Between(milliseconds(50), seconds(2)),
+                   [this, id = here.id] { StartNode(id); });
+}
+
+// Checks. -----------------------------------------------------------------------------------------
+
+std::vector<PartitionId> Cluster::Partitions() {
+  std::vector<PartitionId> result;
+  const std::string prefix(metadata::keys::kPartitionPrefix);
+  for (const metadata::KeyValue& kv : metadata_->ReadNow(prefix, metadata::PrefixEnd(prefix)).kvs)
+    result.push_back(metadata::keys::ParsePartition(kv.key)->partition);
+  return result;
+}
+
+std::optional<group::Configuration> Cluster::Key(PartitionId partition, Revision* revision) {
+  const std::string key = metadata::keys::Partition(kTable, partition);
+  const metadata::RangeResult read = metadata_->ReadNow(key, key + '\0');
+  if (read.kvs.empty()) return std::nullopt;
+  if (revision != nullptr) *revision = read.kvs[0].mod_revision;
+  return group::FromRecord(*group::ParseRecord(read.kvs[0].value));
+}
+
+Machine* Cluster::Primary(PartitionId partition) {
+  const auto key = Key(partition);
+  if (!key) return nullptr;
+  const Node& there = node(key->primary.node);
+  if (there.process == nullptr || there.paused(scheduler_.now())) return nullptr;
+  Machine* machine = there.process->Host(partition);
+  if (machine == nullptr || !machine->replica().leading()) return nullptr;
+  return machine;
+}
+
+void Cluster::Asked(PartitionId partition, Revision expected,
+                    const group::Configuration& configuration) {
+  if (verbose) {
+    std::string text = "partition " + partition.ToString() + ": asked at revision " +
+                       expected.ToString() + " for epoch " + configuration.epoch.ToString() +
+                       " primary " + configuration.primary.node.ToString() + " boot " +
+                       std::to_string(configuration.boot) + " in sync";
+    for (const group::Member& member : configuration.in_sync)
+      text += " " + member.node.ToString() + "/" + member.replica.ToString();
+    Say(text);
+  }
+  swaps_[partition].push_back({expected, configuration});
+  Touch(partition);
+}
+
+/// After every step of a process: what its replicas take for committed.
+void Cluster::AfterStep(Process* process) {
+  for (const auto& [partition, machine] : process->hosts()) {
+    const group::Group& group = machine->replica().group();
+    const LogIndex commit = group.commit_index();
+    const auto [seen, first] = process->seen_commits.try_emplace(partition, commit);
+    if (seen->second >= commit) continue;
+    for (LogIndex index(seen->second.value + 1); index <= commit; ++index.value) {
+      const Epoch epoch = group.EpochAt(index);
+      if (epoch != Epoch()) truth_.Commits(partition, {epoch, index});
+    }
+    seen->second = commit;
+    Touch(partition);
+  }
+}
+
+void Cluster::Check() {
+  for (const PartitionId partition : std::exchange(touched_, {})) CheckPartition(partition);
+}
+
+/// Everything committed is on every disk that may lead next, whichever swap that is under way wins.
+void Cluster::CheckPartition(PartitionId partition) {
+  Revision revision;
+  const auto key = Key(partition, &revision);
+  std::vector<Swap>& swaps = swaps_[partition];
+  if (!key) {
+    swaps.clear();
+    return;
+  }
+  if (key->epoch > Epoch(0)) {
+    if (key->min_in_sync != group::MinInSync(key->replication) ||
+        key->in_sync.size() < key->min_in_sync || !key->InSync(key->primary)) {
+      truth_.Fail("partition " + partition.ToString() + " has " +
+                  std::to_string(key->in_sync.size()) + " in sync of at least " +
+                  std::to_string(key->min_in_sync));
+    }
+    for (const group::Member& member : key->in_sync) CheckMember(partition, member);
+  }
+  std::erase_if(swaps, [&](const Swap& swap) { return swap.expected < revision; });
+  for (const Swap& swap : swaps) {
+    if (swap.expected != revision) continue;
+    for (const group::Member& member : swap.configuration.in_sync) CheckMember(partition, member);
+  }
+}
+
+void Cluster::CheckMember(PartitionId partition, const group::Member& member) {
+  Disk& disk = node(member.node).disk;
+  const auto image = disk.images.find(partition);
+  if (image == disk.images.end() || image->second.replica != member.replica) {
+    if (disk.wipes == 0) {
+      truth_.Fail("partition " + partition.ToString() + ": replica " + member.replica.ToString() +
+                  " of node " + member.node.ToString() + " is in sync and not there");
+    }
+    return;
+  }
+  const LogIndex committed = truth_.committed(partition);
+  const LogIndex applied = image->second.state.applied.index;
+  if (applied >= committed) return;
+  const auto fail = [&](LogIndex index) {
+    truth_.Fail("partition " + partition.ToString() + ": entry " + index.ToString() +
+                " is committed and not on node " + member.node.ToString() +
+                ", which may lead next" + Describe());
+  };
+  const auto found = disk.logs.find(partition);
+  if (found == disk.logs.end()) return fail(LogIndex(applied.value + 1));
+  DiskLog& log = found->second;
+  if (log.before.index > applied) return fail(LogIndex(applied.value + 1));
+  LogIndex index(std::max({log.compared.value, applied.value, log.before.index.value}) + 1);
+  for (; index <= committed; ++index.value) {
+    if (log.EpochAt(index) != truth_.EpochAt(partition, index)) return fail(index);
+    log.compared = index;
+  }
+}
+
+}  // namespace onggi::simulation

@@ -1,0 +1,166 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "replication/metadata/simulated_store.h"
+#include "tests/simulation/process.h"
+#include "tests/simulation/scheduler.h"
+
+namespace onggi::simulation {
+
+class Jobs;
+
+/// A machine: what crashes do not change.
+struct Node {
+  NodeId id;
+  Disk disk;
+  DiskFaults disk_faults;
+  double clock_rate = 1;
+  Time clock_offset{0};
+  Time paused_until{0};
+  bool metadata_cut = false;
+  std::shared_ptr<Process> process;  ///< null: it is down
+  uint64_t lives = 0;
+
+  bool paused(Time now) const { return now < paused_until; }
+};
+
+/// What a run is like. Drawn from its seed, or set by a scenario.
+struct Profile {
+  size_t nodes = 3;
+  uint32_t replication = 3;
+  size_t partitions = 1;
+  Time chaos{seconds(12)};
+  /// Per thousand of messages.
+  uint64_t drop = 0;
+  uint64_t duplicate = 0;
+  Time least_delay{microseconds(100)};
+  Time most_delay{milliseconds(2)};
+  /// Between two faults of a kind, on average; 0: none of them.
+  Time crashes{0};
+  Time pauses{0};
+  Time cuts{0};
+  Time hangs{0};
+  Time metadata_cuts{0};
+  Time wipes{0};
+  Time transfers{0};
+  Time moves{0};
+  Time replications{0};
+  Time splits{0};
+  Time merges{0};
+  Time everybody_down{0};
+  metadata::SimulatedFaults metadata;
+  Time between_requests{milliseconds(5)};
+
+  static Profile Draw(Random* random);
+};
+
+/// A cluster in a bottle: nodes, network, metadata store, clients and somebody who breaks them, all
+/// from one seed. After every step it looks whether what replication.md promises still holds.
+class Cluster {
+ public:
+  Cluster(uint64_t seed, Profile profile);
+  explicit Cluster(uint64_t seed);
+  ~Cluster();
+
+  /// The whole run: chaos, healing, last checks. What went wrong, or nothing.
+  std::string Run();
+
+  // For directed scenarios.
+  void Begin();
+  /// Runs for this long, or until something is wrong or `until` says so.
+  bool RunFor(Time time, const std::function<bool()>& until = {});
+  void CrashNode(NodeId node);
+  void StartNode(NodeId node);
+  void Pause(NodeId node, Time time);
+  void Cut(NodeId from, NodeId to, bool cut);
+  void Isolate(NodeId node, bool cut);
+  void CutMetadata(NodeId node, bool cut);
+  std::string Finish();
+  /// The machine of the replica that the key names as the primary; null while it does not lead.
+  Machine* Primary(PartitionId partition);
+  std::optional<group::Configuration> Key(PartitionId partition, Revision* revision = nullptr);
+  std::vector<PartitionId> Partitions();
+  Process* ProcessOf(NodeId node);
+
+  Scheduler& scheduler() { return scheduler_; }
+  Random& random() { return random_; }
+  Truth& truth() { return truth_; }
+  const Profile& profile() const { return profile_; }
+  metadata::SimulatedCluster& metadata() { return *metadata_; }
+  Node& node(NodeId id) { return *nodes_.at(id.value - 1); }
+  std::vector<std::unique_ptr<Node>>& nodes() { return nodes_; }
+  void Transmit(NodeId from, uint64_t boot, NodeId to, Packet packet);
+  bool Reaches(NodeId from, NodeId to) const { return cuts_.count({from, to}) == 0; }
+  std::shared_ptr<metadata::SimulatedCluster> shared_metadata() { return metadata_; }
+  void AfterStep(Process* process);
+  void Touch(PartitionId partition) { touched_.insert(partition); }
+  ReplicaId NextReplica() { return ReplicaId(++replicas_); }
+  PartitionId NextPartition() { return PartitionId(++partition_ids_); }
+  /// A swap that may take effect as long as the key is at `expected`.
+  void Asked(PartitionId partition, Revision expected, const group::Configuration& configuration);
+  const std::string& FirstEnd(PartitionId partition) { return first_ends_[partition]; }
+  void SetFirstEnd(PartitionId partition, const std::string& end) { first_ends_[partition] = end; }
+  bool verbose = false;
+  void Say(const std::string& what);
+
+  uint64_t steps() const { return steps_; }
+
+ private:
+  struct Swap {
+    Revision expected;
+    group::Configuration configuration;
+  };
+
+  void MakePartitions();
+  void Every(Time mean, void (Cluster::*what)());
+  void Dial();
+  void Client();
+  void OneWrite(int attempt, const std::string& key);
+  void OneRead(const std::string& key);
+  void Repair();
+  void Transfer();
+  void Move();
+  void ChangeReplication();
+  void Split();
+  void Merge();
+  std::string Describe();
+  void CrashSomebody();
+  void PauseSomebody();
+  void CutSomething();
+  void HangSomebody();
+  void CutMetadataSomewhere();
+  void WipeSomebody();
+  void CrashEverybody();
+  void Check();
+  void CheckPartition(PartitionId partition);
+  void CheckMember(PartitionId partition, const group::Member& member);
+  void Heal();
+
+  const uint64_t seed_;
+  Random random_;
+  Scheduler scheduler_;
+  Profile profile_;
+  Truth truth_;
+  std::shared_ptr<metadata::SimulatedCluster> metadata_;
+  std::vector<std::unique_ptr<Node>> nodes_;
+  std::set<std::pair<NodeId, NodeId>> cuts_;
+  std::map<PartitionId, std::vector<Swap>> swaps_;
+  std::set<PartitionId> touched_;
+  std::vector<std::string> keys_;
+  std::map<PartitionId, std::string> first_ends_;
+  uint64_t replicas_ = 100;
+  uint64_t partition_ids_ = 0;
+  uint64_t values_ = 0;
+  uint64_t steps_ = 0;
+  bool calm_ = false;   ///< no more faults
+  bool quiet_ = false;  ///< no more jobs
+  std::unique_ptr<Jobs> jobs_;
+};
+
+}  // namespace onggi::simulation

@@ -1,0 +1,376 @@
+#include "tests/simulation/machine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "tests/simulation/cluster.h"
+#include "tests/simulation/process.h"
+
+namespace onggi::simulation {
+
+Machine::Machine(Process* process, PartitionId partition, ReplicaId replica, const State& state)
+    : process_(process), partition_(partition), replica_id_(replica), state_(state) {
+  if (state_.applied.index == LogIndex()) state_.end = process_->FirstEnd(partition_);
+  process_->truth().Begins(partition_, state_.applied, state_.Hash());
+}
+
+/// On the replica's home, not from within its calls.
+void Machine::Later(std::function<void()> run) {
+  process_->PostTo(partition_, replica_id_, std::move(run));
+}
+
+void Machine::Started() { Holds(); }
+
+/// What this disk has of the latest split or merge.
+void Machine::Holds() {
+  if (state_.split) {
+    const Operation& split = process_->truth().operation(state_.split->operation);
+    if (process_->disk().images.count(split.child) != 0)
+      replica_->Ask(group::Holds{state_.split->index});
+  } else if (state_.absorbed) {
+    replica_->Ask(group::Holds{state_.absorbed->index});
+  }
+}
+
+// Requests. ---------------------------------------------------------------------------------------
+
+bool Machine::Serves(const std::string& key) const {
+  if (removed_ || configuration_ == nullptr || configuration_->epoch == Epoch()) return false;
+  if (!InRange(key, configuration_->range_start, configuration_->range_end)) return false;
+  // The range grows once key and log say so, and shrinks when the log does.
+  return state_.end.empty() || key < state_.end;
+}
+
+void Machine::Write(const std::string& key, uint64_t value,
+                    std::function<void(Outcome, uint64_t)> done) {
+  if (!leads_ || !replica_->leading() || !Serves(key) || freezing_ || state_.frozen != LogIndex() ||
+      (moving_ && key >= *moving_)) {
+    return done(Outcome::kRefused, 0);
+  }
+  uint64_t version = 1;
+  if (const auto latch = latches_.find(key); latch != latches_.end()) {
+    version = latch->second.first + 1;
+  } else if (const auto old = state_.data.find(key); old != state_.data.end()) {
+    version = old->second.version + 1;
+  }
+  Operation operation;
+  operation.key = key;
+  operation.version = version;
+  operation.value = value;
+  // Known before the proposal: with one replica it may be committed within it.
+  LogPosition position = replica_->next_position();
+  if (!Propose(process_->truth().Add(std::move(operation)), &position))
+    return done(Outcome::kRefused, 0);
+  latches_[key] = {version, position.index};
+  pending_[position.index] = {key, version, value, std::move(done)};
+}
+
+bool Machine::Propose(uint64_t operation, LogPosition* position) {
+  process_->truth().Acts(partition_, replica_->next_position().epoch, process_->id(),
+                         process_->boot());
+  return replica_->Propose(kOperationEntry, std::to_string(operation), position).ok();
+}
+
+std::optional<Version> Machine::StrongRead(const std::string& key) const {
+  if (!Serves(key) || state_.frozen != LogIndex() || !replica_->ServesStrongReads())
+    return std::nullopt;
+  const auto found = state_.data.find(key);
+  return found == state_.data.end() ? Version() : found->second;
+}
+
+void Machine::Split(const std::string& key, PartitionId child,
+                    std::map<NodeId, ReplicaId> replicas) {
+  if (!leads_ || !replica_->leading() || busy_with_shape() || configuration_ == nullptr) return;
+  if (key <= configuration_->range_start || !Serves(key)) return;
+  Operation operation;
+  operation.type = Operation::Type::kSplit;
+  operation.key = key;
+  operation.child = child;
+  operation.end = configuration_->range_end;
+  for (const auto* members : {&configuration_->in_sync, &configuration_->learners}) {
+    for (const group::Member& member : *members) {
+      if (replicas.count(member.node) != 0)
+        operation.child_replicas[{member.node, member.replica}] = replicas[member.node];
+    }
+  }
+  LogPosition position;
+  moving_ = key;
+  if (!Propose(process_->truth().Add(std::move(operation)), &position)) moving_.reset();
+}
+
+void Machine::Freeze() {
+  if (!leads_ || !replica_->leading() || busy_with_shape()) return;
+  Operation operation;
+  operation.type = Operation::Type::kFreeze;
+  LogPosition position;
+  freezing_ = true;
+  if (!Propose(process_->truth().Add(std::move(operation)), &position)) freezing_ = false;
+  ThawLater();
+}
+
+/// A merge that does not come about must not keep the range away for good.
+void Machine::ThawLater() {
+  process_->After(seconds(2), [this, self = replica_] {
+    if (leads_ && (state_.frozen != LogIndex() || freezing_)) Thaw();
+    if (leads_ && (state_.frozen != LogIndex() || freezing_)) ThawLater();
+  });
+}
+
+void Machine::Thaw() {
+  if (!leads_ || state_.frozen == LogIndex()) return;
+  replica_->Ask(group::Thaw{});
+}
+
+void Machine::OnThawed() {
+  grant_.reset();
+  if (!leads_ || !replica_->leading() || thawing_ || state_.frozen == LogIndex()) return;
+  Operation operation;
+  operation.type = Operation::Type::kThaw;
+  LogPosition position;
+  thawing_ = Propose(process_->truth().Add(std::move(operation)), &position);
+}
+
+void Machine::Absorb(PartitionId right, const group::Configuration& right_configuration,
+                     LogIndex freeze, Revision grant) {
+  if (!leads_ || !replica_->leading() || busy_with_shape() || configuration_ == nullptr) return;
+  if (configuration_->range_end != right_configuration.range_start) return;
+  Operation operation;
+  operation.type = Operation::Type::kAbsorb;
+  operation.right = right;
+  operation.freeze = freeze;
+  operation.start = right_configuration.range_start;
+  operation.end = right_configuration.range_end;
+  LogPosition position;
+  absorbing_ = true;
+  right_grant_ = grant;
+  if (!Propose(process_->truth().Add(std::move(operation)), &position)) absorbing_ = false;
+  process_->After(seconds(3), [this, self = replica_] {
+    if (!leads_ || !absorbing_) return;
+    absorbing_ = false;
+    replica_->Ask(group::CancelShape{});
+  });
+}
+
+// What is committed. ------------------------------------------------------------------------------
+
+Status Machine::Apply(std::span<const replica::CommittedEntry> entries) {
+  for (const replica::CommittedEntry& entry : entries) RETURN_IF_ERROR(ApplyOne(entry));
+  return Status::Ok();
+}
+
+Status Machine::ApplyOne(const replica::CommittedEntry& entry) {
+  if (entry.position.index.value != state_.applied.index.value + 1) {
+    process_->truth().Fail("a gap in what is applied");
+    return Internal("gap");
+  }
+  state_.applied = entry.position;
+  if (entry.type == kOperationEntry) {
+    const uint64_t id = std::stoull(std::string(entry.payload));
+    RETURN_IF_ERROR(ApplyOperation(process_->truth().operation(id), id, entry.position.index));
+  }
+  process_->truth().Applies(partition_, entry.position, entry.payload, state_.Hash());
+  const auto pending = pending_.find(entry.position.index);
+  if (pending != pending_.end()) {
+    const Pending done = std::move(pending->second);
+    pending_.erase(pending);
+    const auto latch = latches_.find(done.key);
+    if (latch != latches_.end() && latch->second.second == entry.position.index)
+      latches_.erase(latch);
+    done.done(Outcome::kOk, done.version);
+  }
+  return Status::Ok();
+}
+
+Status Machine::ApplyOperation(const Operation& operation, uint64_t id, LogIndex index) {
+  switch (operation.type) {
+    case Operation::Type::kWrite:
+      state_.data[operation.key] = {operation.version, operation.value};
+      process_->truth().Wrote(operation.key, operation.version, operation.value);
+      break;
+    case Operation::Type::kSplit: {
+      State child;
+      // Not an empty log's: an empty replica must not pass for one that has this.
+      child.applied = {Epoch(1), LogIndex(1)};
+      const auto from = state_.data.lower_bound(operation.key);
+      const auto to =
+          operation.end.empty() ? state_.data.end() : state_.data.lower_bound(operation.end);
+      child.data.insert(from, to);
+      state_.data.erase(from, state_.data.end());
+      state_.split = State::Split{index, id};
+      state_.end = operation.key;
+      child.end = operation.end;
+      moving_.reset();
+      // The child first, and both durable: a replay would find the child's log begun.
+      process_->MakeChild(operation, replica_id_, child);
+      FlushState();
+      Later([this] {
+        Holds();
+        FinishShape();
+      });
+      break;
+    }
+    case Operation::Type::kFreeze:
+      state_.frozen = index;
+      freezing_ = false;
+      if (leads_) Later([this, index] { replica_->Ask(group::Freeze{index}); });
+      break;
+    case Operation::Type::kThaw:
+      state_.frozen = LogIndex();
+      thawing_ = false;
+      grant_.reset();
+      break;
+    case Operation::Type::kAbsorb:
+      state_.absorbed.reset();
+      // Otherwise the merge has come to nothing, or this replica is no part of it.
+      if (!process_->FrozenAt(operation.right, operation.freeze)) break;
+      state_.absorbed = State::Absorbed{index, id, process_->StateOf(operation.right).data};
+      FlushState();  // a replay would find the neighbour gone
+      Later([this, index] {
+        FlushState();
+        replica_->OnFlushed(state_.applied, /*force=*/true);
+        Holds();
+        if (absorbing_) FinishAbsorb(index);
+      });
+      break;
+    case Operation::Type::kMerged:
+      if (!state_.absorbed) {
+        process_->truth().Fail("node " + process_->id().ToString() + " partition " +
+                               partition_.ToString() + ": lacks what a merge brought");
+        return Internal("merge");
+      }
+      state_.data.insert(state_.absorbed->data.begin(), state_.absorbed->data.end());
+      state_.absorbed.reset();
+      state_.end = operation.end;
+      merging_ = false;
+      FlushState();
+      break;
+  }
+  return Status::Ok();
+}
+
+/// On the primary: has the metadata key follow the log.
+void Machine::FinishShape() {
+  if (!leads_ || !state_.split) return;
+  const Operation& operation = process_->truth().operation(state_.split->operation);
+  group::FinishSplit finish;
+  finish.index = state_.split->index;
+  finish.key = operation.key;
+  finish.child = operation.child;
+  for (const auto& [parent, child] : operation.child_replicas)
+    finish.child_replicas[parent.first] = child;
+  replica_->Ask(finish);
+}
+
+void Machine::FinishAbsorb(LogIndex index) {
+  if (!leads_ || !state_.absorbed) return;
+  const Operation& operation = process_->truth().operation(state_.absorbed->operation);
+  group::FinishMerge finish;
+  finish.index = index;
+  finish.right = operation.right;
+  finish.right_revision = right_grant_;
+  finish.range_end = operation.end;
+  replica_->Ask(finish);
+}
+
+/// On the primary: has the log follow the metadata key, which has grown.
+void Machine::FinishMerge() {
+  if (!leads_ || merging_ || state_.split || configuration_->range_end == state_.end) return;
+  if (!replica_->leading()) return;
+  if (!state_.absorbed ||
+      process_->truth().operation(state_.absorbed->operation).end != configuration_->range_end) {
+    process_->truth().Fail("partition " + partition_.ToString() +
+                           ": the primary lacks what a merge brought");
+    return;
+  }
+  Operation operation = process_->truth().operation(state_.absorbed->operation);
+  operation.type = Operation::Type::kMerged;
+  LogPosition position;
+  merging_ = Propose(process_->truth().Add(std::move(operation)), &position);
+  if (!merging_) process_->After(milliseconds(50), [this, self = replica_] { FinishMerge(); });
+}
+
+// Reigns. -----------------------------------------------------------------------------------------
+
+void Machine::OnReignBegan(Epoch epoch) {
+  process_->truth().Acts(partition_, epoch, process_->id(), process_->boot());
+  leads_ = true;
+  Later([this] {
+    FinishShape();
+    FinishMerge();
+    if (state_.frozen != LogIndex()) Thaw();  // whoever froze it has lost its reign
+  });
+  if (state_.frozen != LogIndex()) ThawLater();
+}
+
+void Machine::OnReignEnded() {
+  leads_ = false;
+  moving_.reset();
+  freezing_ = false;
+  thawing_ = false;
+  absorbing_ = false;
+  merging_ = false;
+  grant_.reset();
+  latches_.clear();
+  for (auto& [index, pending] : std::exchange(pending_, {})) pending.done(Outcome::kUnknown, 0);
+}
+
+void Machine::OnConfiguration(std::shared_ptr<const group::Configuration> configuration, Revision) {
+  configuration_ = std::move(configuration);
+  const std::string& end = configuration_->range_end;
+  if (state_.split) {
+    const std::string& key = process_->truth().operation(state_.split->operation).key;
+    if (!end.empty() && end <= key) state_.split.reset();
+  }
+  if (state_.absorbed && end == process_->truth().operation(state_.absorbed->operation).end) {
+    absorbing_ = false;
+    Later([this] { FinishMerge(); });
+  }
+}
+
+void Machine::OnRemoved() {
+  removed_ = true;
+  process_->RemoveLater(partition_, replica_id_);
+}
+
+void Machine::OnFatal(const Status& status) {
+  process_->truth().Fail("node " + process_->id().ToString() + " partition " +
+                         partition_.ToString() + ": " + status.ToString());
+}
+
+void Machine::OnFrozen(LogIndex index, Revision revision) {
+  if (index == state_.frozen) grant_ = Grant{index, revision};
+}
+
+void Machine::OnMergeRefused(PartitionId) { absorbing_ = false; }
+
+// Checkpoints. ------------------------------------------------------------------------------------
+
+void Machine::FlushState() {
+  Image& image = process_->disk().images[partition_];
+  image.replica = replica_id_;
+  image.state = state_;
+  process_->Changed(partition_);
+}
+
+Result<LogPosition> Machine::MakeCheckpoint(const std::string& directory) {
+  process_->checkpoints()[directory] = state_;
+  return state_.applied;
+}
+
+void Machine::DropCheckpoint(const std::string& directory) {
+  process_->checkpoints().erase(directory);
+}
+
+Result<LogPosition> Machine::InstallCheckpoint(const std::string& directory) {
+  const auto found = process_->checkpoints().find(directory);
+  if (found == process_->checkpoints().end()) return NotFound(directory);
+  state_ = found->second;
+  process_->checkpoints().erase(found);
+  process_->truth().Begins(partition_, state_.applied, state_.Hash());
+  FlushState();
+  if (configuration_ != nullptr) OnConfiguration(configuration_, Revision());
+  Later([this] { Holds(); });
+  return state_.applied;
+}
+
+}  // namespace onggi::simulation

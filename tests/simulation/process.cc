@@ -1,0 +1,597 @@
+#include "tests/simulation/process.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "replication/group/record.h"
+#include "replication/metadata/keys.h"
+#include "tests/simulation/cluster.h"
+
+namespace onggi::simulation {
+
+namespace {
+
+constexpr TableId kTable{1};
+/// A disk that takes longer than this for one write makes its node stop asking for leases (R10).
+constexpr Time kStalled = milliseconds(500);
+
+/// Notes what is asked for: an answer that does not come does not mean that nothing happens.
+class NotingStore final : public metadata::SimulatedStore {
+ public:
+  NotingStore(Cluster* cluster, std::unique_ptr<metadata::SimulatedStore> store)
+      : cluster_(cluster), store_(std::move(store)) {}
+
+  void AsyncRange(std::string start, std::string end, size_t limit,
+                  RangeCallback callback) override {
+    store_->AsyncRange(std::move(start), std::move(end), limit, std::move(callback));
+  }
+  void AsyncCommit(metadata::Transaction transaction, TransactionCallback callback) override {
+    for (const metadata::Put& put : transaction.puts) {
+      const auto key = metadata::keys::ParsePartition(put.key);
+      const auto record = group::ParseRecord(put.value);
+      if (!key || !record.ok()) continue;
+      for (const metadata::Compare& compare : transaction.compares) {
+        if (compare.key == put.key && compare.mod_revision != Revision())
+          cluster_->Asked(key->partition, compare.mod_revision, group::FromRecord(*record));
+      }
+    }
+    store_->AsyncCommit(std::move(transaction), std::move(callback));
+  }
+  std::unique_ptr<metadata::WatchHandle> Watch(std::string prefix, Revision from,
+                                               boost::asio::any_io_executor executor,
+                                               WatchCallback callback) override {
+    return store_->Watch(std::move(prefix), from, std::move(executor), std::move(callback));
+  }
+  void AsyncGrantLease(std::chrono::seconds ttl, boost::asio::any_io_executor executor,
+                       std::function<void()> lost, LeaseCallback callback) override {
+    store_->AsyncGrantLease(ttl, std::move(executor), std::move(lost), std::move(callback));
+  }
+  void AsyncRevokeLease(metadata::LeaseId lease, StatusCallback callback) override {
+    store_->AsyncRevokeLease(lease, std::move(callback));
+  }
+  void SetCut(bool cut) override { store_->SetCut(cut); }
+  void Crash() override { store_->Crash(); }
+
+ private:
+  Cluster* const cluster_;
+  const std::unique_ptr<metadata::SimulatedStore> store_;
+};
+
+}  // namespace
+
+/// The replicas' thread. Outlives the process in what is scheduled.
+class Process::Home final : public replica::Home {
+ public:
+  explicit Home(Process* process) : process_(process) {}
+  lease::BootTime Now() const override { return process_->Now(); }
+  void Post(std::function<void()> task) override {
+    if (process_ != nullptr) process_->Post(std::move(task));
+  }
+  void Post(std::shared_ptr<replica::Runnable> target) override {
+    Post([target] { target->Run(); });
+  }
+  void PostAfter(std::chrono::milliseconds delay, std::function<void()> task) override {
+    if (process_ != nullptr) process_->After(delay, std::move(task));
+  }
+  bool Block(std::function<void()> work) override {
+    if (process_ == nullptr) return false;
+    Cluster& cluster = *process_->cluster_;
+    const DiskFaults& faults = process_->node_->disk_faults;
+    const Time at =
+        std::max(cluster.scheduler().now() + cluster.random().Between(faults.least, faults.most),
+                 faults.hung_until);
+    cluster.scheduler().At(at, [weak = process_->weak_from_this(), work = std::move(work)] {
+      if (const auto process = weak.lock()) process->Run(work);
+    });
+    return true;
+  }
+  void Gone() { process_ = nullptr; }
+
+ private:
+  Process* process_;
+};
+
+class Process::Link final : public transport::Transport {
+ public:
+  explicit Link(Process* process) : process_(process) {}
+  bool Send(NodeId to, transport::GroupMessage message, uint64_t boot) override {
+    const uint64_t connected = process_->BootOf(to);
+    if (connected == 0 || (boot != 0 && boot != connected)) return false;
+    process_->Send(to, std::move(message));
+    return true;
+  }
+  bool Connected(NodeId peer) const override { return process_->BootOf(peer) != 0; }
+  uint64_t Boot(NodeId peer) const override { return process_->BootOf(peer); }
+  void SetPeers(std::map<NodeId, transport::Peer>) override {}
+
+ private:
+  Process* const process_;
+};
+
+class Process::Sender final : public replica::CheckpointSender {
+ public:
+  explicit Sender(Process* process) : process_(process) {}
+  void Send(const group::Member& to, TableId, PartitionId partition, Epoch epoch,
+            std::string directory, LogPosition position,
+            std::function<void(Status)> done) override {
+    Cluster& cluster = *process_->cluster_;
+    CheckpointDelivery delivery{to, partition, epoch, position, process_->checkpoints_[directory],
+                                {}};
+    const NodeId from = process_->id();
+    auto answer = [weak = process_->weak_from_this(),
+                   done = std::move(done)](const Status& status) {
+      if (const auto process = weak.lock()) process->Run([done, status] { done(status); });
+    };
+    const Time delay = cluster.random().Between(milliseconds(20), milliseconds(400));
+    cluster.scheduler().After(delay, [&cluster, from, delivery, answer]() mutable {
+      Process* target = cluster.ProcessOf(delivery.to.node);
+      if (target == nullptr || !cluster.Reaches(from, delivery.to.node)) {
+        answer(Unavailable("not reached"));
+        return;
+      }
+      // Its answer may be lost on the way back.
+      delivery.done = [&cluster, from, to = delivery.to.node, answer](const Status& status) {
+        answer(cluster.Reaches(to, from) ? status : Unavailable("no answer"));
+      };
+      target->InstallCheckpoint(delivery);
+    });
+  }
+
+ private:
+  Process* const process_;
+};
+
+Process::Process(Cluster* cluster, Node* node, uint64_t boot)
+    : cluster_(cluster), node_(node), boot_(boot) {}
+
+Process::~Process() = default;
+
+NodeId Process::id() const { return node_->id; }
+Truth& Process::truth() { return cluster_->truth(); }
+Disk& Process::disk() { return node_->disk; }
+
+void Process::Start() {
+  // They run what is done without regard to which life asked: Run() looks.
+  const auto run = [weak = weak_from_this()](const std::function<void()>& what) {
+    if (const auto process = weak.lock()) process->Post(what);
+  };
+  const auto changed = [this](PartitionId partition) { Changed(partition); };
+  log_writer_ = std::make_shared<DiskWriter>(&cluster_->scheduler(), &cluster_->random(),
+                                             &node_->disk, &node_->disk_faults, run, changed);
+  configuration_writer_ = std::make_shared<DiskWriter>(
+      &cluster_->scheduler(), &cluster_->random(), &node_->disk, &node_->disk_faults, run, changed);
+  log_ = std::make_shared<SimulatedLog>(log_writer_);
+  configurations_ = std::make_unique<SimulatedConfigurations>(configuration_writer_);
+  home_ = std::make_shared<Home>(this);
+  link_ = std::make_unique<Link>(this);
+  sender_ = std::make_unique<Sender>(this);
+  leases_ = std::make_shared<lease::NodeLeases>(id(), boot_, Now());
+  store_ = std::make_unique<NotingStore>(
+      cluster_, metadata::SimulatedStore::Connect(cluster_->shared_metadata()));
+  store_->SetCut(node_->metadata_cut);
+  ReadMap();
+  Heartbeats();
+  FlushSome();
+  ResignLost();
+}
+
+void Process::Crash() {
+  alive_ = false;
+  log_writer_->Crash();
+  configuration_writer_->Crash();
+  store_->Crash();
+  home_->Gone();
+  paused_.clear();
+}
+
+// Running. ----------------------------------------------------------------------------------------
+
+lease::BootTime Process::Now() const {
+  const double now = static_cast<double>(cluster_->scheduler().now().count());
+  return node_->clock_offset + Time(static_cast<int64_t>(now * node_->clock_rate));
+}
+
+void Process::Run(const std::function<void()>& run) {
+  if (!alive_) return;
+  if (node_->paused(cluster_->scheduler().now())) {
+    paused_.push_back(run);
+    return;
+  }
+  const auto self = shared_from_this();
+  run();
+  if (alive_) cluster_->AfterStep(this);
+}
+
+void Process::Resume() {
+  std::deque<std::function<void()>> waiting = std::exchange(paused_, {});
+  for (std::function<void()>& run : waiting) Post(std::move(run));
+}
+
+void Process::After(Time delay, std::function<void()> run) {
+  const Time real(static_cast<int64_t>(static_cast<double>(delay.count()) / node_->clock_rate));
+  const Time late = cluster_->random().Between(Time(0), milliseconds(2));
+  cluster_->scheduler().After(real + late, [weak = weak_from_this(), run = std::move(run)] {
+    if (const auto process = weak.lock()) process->Run(run);
+  });
+}
+
+void Process::Post(std::function<void()> run) {
+  if (!alive_) return;
+  const Time at =
+      cluster_->scheduler().now() + cluster_->random().Between(Time(0), microseconds(50));
+  last_post_ = std::max(last_post_, at);
+  cluster_->scheduler().At(last_post_, [weak = weak_from_this(), run = std::move(run)] {
+    if (const auto process = weak.lock()) process->Run(run);
+  });
+}
+
+void Process::PostTo(PartitionId partition, ReplicaId replica, std::function<void()> run) {
+  Post([this, partition, replica, run = std::move(run)] {
+    const auto host = hosts_.find(partition);
+    if (host != hosts_.end() && host->second->replica_id() == replica) run();
+  });
+}
+
+// The network. ------------------------------------------------------------------------------------
+
+void Process::Connect(NodeId peer, uint64_t boot) {
+  Disconnect(peer);
+  connections_[peer] = boot;
+  Post([this, peer] {
+    for (const auto& [partition, machine] : hosts_) machine->replica().OnPeerConnected(peer);
+  });
+}
+
+void Process::Disconnect(NodeId peer) {
+  if (connections_.erase(peer) == 0) return;
+  Post([this, peer] {
+    for (const auto& [partition, machine] : hosts_) machine->replica().OnPeerLost(peer);
+  });
+}
+
+bool Process::ConnectedTo(NodeId peer, uint64_t boot) const {
+  const auto found = connections_.find(peer);
+  return found != connections_.end() && found->second == boot;
+}
+
+uint64_t Process::BootOf(NodeId peer) const {
+  const auto found = connections_.find(peer);
+  return found == connections_.end() ? 0 : found->second;
+}
+
+void Process::Send(NodeId to, Packet packet) {
+  cluster_->Transmit(id(), boot_, to, std::move(packet));
+}
+
+void Process::Receive(NodeId from, uint64_t from_boot, Packet packet) {
+  if (const auto* heartbeat = std::get_if<lease::Heartbeat>(&packet)) {
+    Send(from, leases_->OnHeartbeat(*heartbeat, Now()));
+    return;
+  }
+  if (const auto* ack = std::get_if<lease::HeartbeatAck>(&packet)) {
+    for (lease::NewerConfiguration& newer : leases_->OnHeartbeatAck(*ack)) {
+      Post([this, newer] {
+        const auto host = hosts_.find(newer.partition);
+        if (host != hosts_.end())
+          host->second->replica().OnConfigurationSeen(*newer.configuration, newer.revision);
+      });
+    }
+    return;
+  }
+  auto& message = std::get<transport::GroupMessage>(packet);
+  (void)from_boot;
+  if (std::holds_alternative<group::CreateMessage>(message.body)) return OnCreate(from, message);
+  const auto host = hosts_.find(message.partition);
+  if (host == hosts_.end() || host->second->replica_id() != message.to) return;
+  host->second->replica().OnMessage(std::move(message));
+}
+
+void Process::Heartbeats() {
+  for (const auto& [peer, boot] : connections_) {
+    if (auto heartbeat = leases_->OnSendHeartbeat(peer, Now())) Send(peer, *heartbeat);
+  }
+  for (const NodeId peer : leases_->TakeLapsed(Now())) {
+    if (connections_.count(peer) == 0) continue;
+    Disconnect(peer);
+    Process* other = cluster_->ProcessOf(peer);
+    if (other != nullptr && cluster_->Reaches(id(), peer)) other->Disconnect(id());
+  }
+  bool stalled = false;
+  for (const auto& writer : {log_writer_, configuration_writer_}) {
+    const auto oldest = writer->oldest();
+    stalled = stalled || (oldest && cluster_->scheduler().now() - *oldest > kStalled);
+  }
+  leases_->Stall(stalled);
+  After(lease::kHeartbeatInterval, [this] { Heartbeats(); });
+}
+
+// Replicas. ---------------------------------------------------------------------------------------
+
+void Process::ReadMap() {
+  const std::string prefix(metadata::keys::kPartitionPrefix);
+  store_->AsyncRange(
+      prefix, metadata::PrefixEnd(prefix), 0,
+      [weak = weak_from_this(), prefix](const Result<metadata::RangeResult>& result) {
+        const auto process = weak.lock();
+        if (process == nullptr) return;
+        process->Post([process = process.get(), prefix, result] {
+          if (!result.ok()) {
+            process->After(milliseconds(200), [process] { process->ReadMap(); });
+            return;
+          }
+          process->watch_ = process->store_->Watch(
+              prefix, Revision(result->revision.value + 1), boost::asio::any_io_executor(),
+              [process](const metadata::WatchBatch& batch) {
+                process->Post([process, batch] {
+                  for (const metadata::WatchEvent& event : batch.events) {
+                    const auto key = metadata::keys::ParsePartition(event.kv.key);
+                    if (event.type == metadata::WatchEvent::Type::kDelete) {
+                      process->OnMapDeleted(key->partition, event.kv.mod_revision);
+                    } else {
+                      process->OnMapEntry(key->partition,
+                                          group::FromRecord(*group::ParseRecord(event.kv.value)),
+                                          event.kv.mod_revision);
+                    }
+                  }
+                });
+              });
+          for (const metadata::KeyValue& kv : result->kvs) {
+            process->OnMapEntry(metadata::keys::ParsePartition(kv.key)->partition,
+                                group::FromRecord(*group::ParseRecord(kv.value)), kv.mod_revision);
+          }
+        });
+      });
+}
+
+void Process::OnMapEntry(PartitionId partition, const group::Configuration& configuration,
+                         Revision revision) {
+  map_[partition] = {configuration, revision};
+  // A partition that nobody has led begins on its primary's node.
+  if (configuration.epoch == Epoch(0) && configuration.primary.node == id() &&
+      disk().images.count(partition) == 0) {
+    CreateReplica(partition, configuration.primary.replica);
+  }
+  if (const auto host = hosts_.find(partition); host != hosts_.end()) {
+    host->second->replica().OnConfigurationSeen(configuration, revision);
+  } else {
+    Open(partition);
+  }
+}
+
+void Process::OnMapDeleted(PartitionId partition, Revision revision) {
+  map_.erase(partition);
+  if (const auto host = hosts_.find(partition); host != hosts_.end())
+    host->second->replica().OnKeyDeleted(revision);
+}
+
+void Process::CreateReplica(PartitionId partition, ReplicaId replica) {
+  if (disk().images.count(partition) != 0) return;
+  disk().logs.erase(partition);
+  disk().configurations.erase(partition);
+  Image& image = disk().images[partition];
+  image.replica = replica;
+  image.made = cluster_->scheduler().now();
+  Changed(partition);
+  Open(partition);
+}
+
+/// If the disk has the replica that the key names.
+void Process::Open(PartitionId partition) {
+  const auto known = map_.find(partition);
+  const auto image = disk().images.find(partition);
+  if (known == map_.end() || image == disk().images.end() || hosts_.count(partition) != 0) return;
+  const auto& [configuration, revision] = known->second;
+  const group::Member self{id(), image->second.replica};
+  if (!configuration.Names(self)) return;
+  auto machine = std::make_unique<Machine>(this, partition, self.replica, image->second.state);
+  replica::ReplicaOptions options;
+  options.partition = partition;
+  options.table = kTable;
+  options.self = self;
+  options.boot = boot_;
+  options.home = home_;
+  options.log = log_;
+  options.metadata = store_.get();
+  options.configurations = configurations_.get();
+  options.transport = link_.get();
+  options.leases = leases_;
+  options.checkpoints = sender_.get();
+  options.checkpoint_directory = "checkpoints";
+  options.max_window_bytes = 4096;
+  options.max_message_bytes = 1024;
+  options.max_stream_bytes = 2048;
+  auto opened = std::make_shared<replica::Replica>(options, machine.get());
+  machine->Attach(opened);
+  Machine* raw = machine.get();
+  hosts_[partition] = std::move(machine);
+  seen_commits.erase(partition);
+  const Status status = opened->Start(image->second.state.applied, configuration, revision);
+  if (!status.ok()) {
+    truth().Fail("node " + id().ToString() + ": " + status.ToString());
+    return;
+  }
+  raw->Started();
+}
+
+void Process::Close(PartitionId partition) {
+  const auto host = hosts_.find(partition);
+  if (host == hosts_.end()) return;
+  host->second->replica().Stop();
+  graveyard_.push_back(std::move(host->second));
+  hosts_.erase(host);
+}
+
+void Process::RemoveLater(PartitionId partition, ReplicaId replica) {
+  PostTo(partition, replica, [this, partition] {
+    Close(partition);
+    disk().images.erase(partition);
+    (void)log_->RemoveGroup(partition);
+    (void)log_->Flush();
+    configurations_->AsyncRemove(partition);
+    configuration_writer_->Flush();
+    Changed(partition);
+    Open(partition);
+  });
+}
+
+void Process::CollectGarbage() {
+  std::vector<PartitionId> unnamed;
+  for (const auto& [partition, image] : disk().images) {
+    if (hosts_.count(partition) != 0) continue;
+    if (cluster_->scheduler().now() - image.made < seconds(6)) continue;
+    bool child = false;
+    for (const auto& [parent, other] : disk().images) {
+      const auto host = hosts_.find(parent);
+      const State& state = host == hosts_.end() ? other.state : host->second->state();
+      if (state.split)
+        child = child || truth().operation(state.split->operation).child == partition;
+    }
+    const auto key = cluster_->Key(partition);
+    if (!child && (!key || !key->Names({id(), image.replica}))) unnamed.push_back(partition);
+  }
+  for (const PartitionId partition : unnamed) {
+    disk().images.erase(partition);
+    (void)log_->RemoveGroup(partition);
+    (void)log_->Flush();
+    Changed(partition);
+  }
+}
+
+/// Only what the key, read after this process began, still calls new may be empty.
+void Process::OnCreate(NodeId from, const transport::GroupMessage& message) {
+  const auto& create = std::get<group::CreateMessage>(message.body);
+  const PartitionId partition = message.partition;
+  const group::Member member = create.to;
+  const group::Member asker = create.from;
+  const auto answer = [this, from, partition, member, asker] {
+    transport::GroupMessage created;
+    created.table = kTable;
+    created.partition = partition;
+    created.to = asker.replica;
+    created.body = group::CreatedMessage{member};
+    Send(from, std::move(created));
+  };
+  const auto image = disk().images.find(partition);
+  if (image != disk().images.end()) {
+    if (image->second.replica == member.replica) answer();
+    return;
+  }
+  const std::string key = metadata::keys::Partition(kTable, partition);
+  store_->AsyncRange(key, key + '\0', 1,
+                     [weak = weak_from_this(), partition, member,
+                      answer](const Result<metadata::RangeResult>& result) {
+                       const auto process = weak.lock();
+                       if (process == nullptr || !result.ok() || result->kvs.empty()) return;
+                       const group::Configuration now =
+                           group::FromRecord(*group::ParseRecord(result->kvs[0].value));
+                       if (now.epoch != Epoch(0) || !now.Names(member)) return;
+                       process->Post([process = process.get(), partition, member, answer] {
+                         process->CreateReplica(partition, member.replica);
+                         answer();
+                       });
+                     });
+}
+
+/// R11 for a replica that is named the primary and has gone with its disk: this node lives, so
+/// nobody else would ever take over.
+void Process::ResignLost() {
+  for (const auto& [partition, known] : map_) {
+    const group::Configuration& configuration = known.first;
+    const group::Member primary = configuration.primary;
+    if (primary.node != id() || configuration.epoch == Epoch(0)) continue;
+    const auto image = disk().images.find(partition);
+    if (image != disk().images.end() && image->second.replica == primary.replica) continue;
+    for (const group::Member& member : configuration.in_sync) {
+      if (member == primary || BootOf(member.node) == 0) continue;
+      transport::GroupMessage message;
+      message.table = kTable;
+      message.partition = partition;
+      message.to = member.replica;
+      message.body = group::ResignMessage{primary, configuration.epoch};
+      Send(member.node, std::move(message));
+    }
+  }
+  After(milliseconds(300), [this] { ResignLost(); });
+}
+
+/// Each replica's state reaches the disk now and then, and its log is cut behind it.
+void Process::FlushSome() {
+  for (const auto& [partition, machine] : hosts_) {
+    if (machine->removed() || !cluster_->random().Chance(300)) continue;
+    if (node_->disk_faults.hung_until > cluster_->scheduler().now()) continue;
+    machine->FlushState();
+    machine->replica().OnFlushed(machine->state().applied, cluster_->random().Chance(100));
+  }
+  CollectGarbage();
+  After(milliseconds(300), [this] { FlushSome(); });
+}
+
+void Process::InstallCheckpoint(CheckpointDelivery delivery) {
+  Run([this, delivery] {
+    const auto host = hosts_.find(delivery.partition);
+    if (host == hosts_.end() || host->second->replica_id() != delivery.to.replica) {
+      delivery.done(NotFound("no such replica"));
+      return;
+    }
+    const std::string directory = "incoming/" + std::to_string(++incoming_);
+    checkpoints_[directory] = delivery.state;
+    host->second->replica().InstallCheckpoint(delivery.epoch, delivery.position, directory,
+                                              delivery.done);
+  });
+}
+
+// Requests. ---------------------------------------------------------------------------------------
+
+void Process::Write(const std::string& key, uint64_t value,
+                    std::function<void(Outcome, uint64_t)> done) {
+  for (const auto& [partition, machine] : hosts_) {
+    if (machine->Serves(key) && machine->replica().leading())
+      return machine->Write(key, value, std::move(done));
+  }
+  done(Outcome::kRefused, 0);
+}
+
+std::optional<Version> Process::StrongRead(const std::string& key) {
+  for (const auto& [partition, machine] : hosts_) {
+    if (auto read = machine->StrongRead(key)) {
+      truth().Acts(partition, machine->replica().group().configuration().epoch, id(), boot_);
+      return read;
+    }
+  }
+  return std::nullopt;
+}
+
+Machine* Process::Host(PartitionId partition) {
+  const auto host = hosts_.find(partition);
+  return host == hosts_.end() ? nullptr : host->second.get();
+}
+
+// Splits and merges. ------------------------------------------------------------------------------
+
+std::string Process::FirstEnd(PartitionId partition) { return cluster_->FirstEnd(partition); }
+
+bool Process::FrozenAt(PartitionId right, LogIndex freeze) {
+  Machine* machine = Host(right);
+  return machine != nullptr && !machine->removed() && machine->state().frozen == freeze;
+}
+
+const State& Process::StateOf(PartitionId partition) { return Host(partition)->state(); }
+
+void Process::MakeChild(const Operation& split, ReplicaId parent, State state) {
+  const auto id_here = split.child_replicas.find({id(), parent});
+  if (id_here == split.child_replicas.end() || disk().images.count(split.child) != 0) return;
+  cluster_->SetFirstEnd(split.child, split.end);
+  truth().Commits(split.child, state.applied);
+  disk().logs.erase(split.child);
+  disk().configurations.erase(split.child);
+  Image& image = disk().images[split.child];
+  image.replica = id_here->second;
+  image.state = std::move(state);
+  image.made = cluster_->scheduler().now();
+  Changed(split.child);
+  Post([this, child = split.child] { Open(child); });
+}
+
+void Process::Changed(PartitionId partition) { cluster_->Touch(partition); }
+
+}  // namespace onggi::simulation
