@@ -22,6 +22,31 @@ std::string& Scratch() {
   return scratch;
 }
 
+/// Makes what was found durable, and overwrites the places where the next batch may go. A batch
+/// that a loss of power tore there chains to what was found. Sectors of the next life's batch,
+/// where they hold the same bytes, could complete it: after a second loss of power, an entry would
+/// be back that one life did not have.
+Status EraseTornBatches(const Recovered& recovered) {
+  static constexpr char kZeros[kBatchHeaderBytes] = {};
+  const std::string_view zeros(kZeros, sizeof(kZeros));
+  if (!recovered.segments.empty()) {
+    const Segment& last = *recovered.segments.back();
+    if (recovered.write_offset + kBatchHeaderBytes <= last.capacity) {
+      RETURN_IF_ERROR(last.file->Write(recovered.write_offset, std::span(&zeros, 1)));
+    }
+    // The last life may have ended between write and sync.
+    RETURN_IF_ERROR(last.file->Sync());
+  }
+  for (const SegmentPtr& segment : recovered.keeper.prepared) {
+    char bytes[kBatchHeaderBytes] = {};
+    RETURN_IF_ERROR(segment->file->Read(kSegmentHeaderBytes, bytes, sizeof(bytes)).status());
+    if (std::string_view(bytes, sizeof(bytes)) == zeros) continue;
+    RETURN_IF_ERROR(segment->file->Write(kSegmentHeaderBytes, std::span(&zeros, 1)));
+    RETURN_IF_ERROR(segment->file->Sync());
+  }
+  return {};
+}
+
 }  // namespace
 
 Status LogStore::Impl::Open() {
@@ -31,6 +56,7 @@ Status LogStore::Impl::Open() {
   RETURN_IF_ERROR(file_system_->CreateDirectories(options_.directory));
   ASSIGN_OR_RETURN(Recovered recovered, Recover(options_, file_system_));
   for (const std::string& path : recovered.leftovers) RETURN_IF_ERROR(file_system_->Remove(path));
+  RETURN_IF_ERROR(EraseTornBatches(recovered));
   log_id_ = recovered.keeper.log_id;
   keeper_ = std::make_unique<SegmentKeeper>(options_, file_system_, std::move(recovered.keeper));
   groups_ = std::move(recovered.groups);
@@ -45,8 +71,6 @@ Status LogStore::Impl::Open() {
     active_ = segments_.back();
   } else {
     active_ = segments_.back();
-    // The last life may have ended between write and sync: what was found is not yet on the disk.
-    RETURN_IF_ERROR(active_->file->Sync());
   }
   durable_sequence_ = sequence_;
   synced_segment_ = active_->number;

@@ -59,10 +59,13 @@ class FakeDisk : public FileSystem {
     }
   }
 
-  /// Loses power: each unsynced 512-byte sector survives or not, as `random` has it.
-  void CrashAtRandom(std::mt19937_64* random) {
+  /// What a loss of power leaves: each unsynced 512-byte sector survives or not, as `random` has
+  /// it. For Restore(); the files themselves stay as they are, since their user is still at work
+  /// and may be told at any moment that they are synced.
+  std::map<std::string, std::string> CrashAtRandom(std::mt19937_64* random) {
+    std::map<std::string, std::string> all;
     std::lock_guard lock(mutex_);
-    for (auto& [path, image] : files_) {
+    for (const auto& [path, image] : files_) {
       std::string after = image->synced;
       after.resize(image->now.size());
       for (const auto& [offset, bytes] : image->unsynced) {
@@ -74,8 +77,9 @@ class FakeDisk : public FileSystem {
           at = end;
         }
       }
-      *image = {after, after, {}};
+      all[path] = std::move(after);
     }
+    return all;
   }
 
   /// The bytes of a file, to look at or damage between two lives of a log.

@@ -536,6 +536,49 @@ TEST_F(LogStoreTest, RelaxedDurabilityCompletesBeforeTheSyncWhichFollows) {
   log_.reset();
 }
 
+// A batch that lost a sector must not come back when the next life's batch, of which only that
+// sector reaches the disk, has the same bytes in it.
+TEST_F(LogStoreTest, ATornBatchIsNotCompletedByTheNextLife) {
+  constexpr size_t kSector = 512;
+  // The first batch's size puts the second one's header across two sectors, or in the next segment.
+  struct Case {
+    size_t first_bytes;
+    uint64_t segment;
+    std::vector<size_t> sectors;
+  };
+  for (const Case& c : {Case{382, 1, {4096, 4608, 6144}}, Case{60'000, 2, {4608, 6144}}}) {
+    SCOPED_TRACE(c.segment);
+    const std::string path = Path(c.segment);
+    log_.reset();
+    disk_.Restore({});
+    Open();
+    AppendAlone(1, 1, std::string(c.first_bytes, 'x'));
+    const auto before = disk_.Snapshot();
+    AppendAlone(1, 2, std::string(5'000, 'y'));
+    Kill();
+    const auto after = disk_.Snapshot();
+    const std::string whole = after.at(path);
+    for (const size_t sector : c.sectors) {
+      SCOPED_TRACE(sector);
+      disk_.Restore(after);
+      std::string& bytes = disk_.Bytes(path);
+      bytes.replace(sector, kSector,
+                    before.contains(path) ? before.at(path).substr(sector, kSector)
+                                          : std::string(kSector, '\0'));
+      disk_.Settle();
+      Open();
+      EXPECT_EQ(log_->LastIndex(PartitionId(1)), LogIndex(1));
+      disk_.Crash(0);
+      Kill();
+      disk_.Bytes(path).replace(sector, kSector, whole.substr(sector, kSector));
+      disk_.Settle();
+      Open();
+      EXPECT_EQ(log_->LastIndex(PartitionId(1)), LogIndex(1));
+      Kill();
+    }
+  }
+}
+
 // Power is lost with any unsynced sectors kept, again and again: what was synced stays, what comes
 // back is a prefix of what was appended in this life, and nothing of another life shows.
 TEST_F(LogStoreTest, SurvivesLossOfPowerInEitherMode) {
@@ -578,8 +621,7 @@ TEST_F(LogStoreTest, SurvivesLossOfPowerInEitherMode) {
       }
       // The disk as it is now, with a part of the unsynced writes, while the log is still at work.
       disk_.set_on_sync([](const std::string& path) { return IoError("fdatasync", path, EIO); });
-      disk_.CrashAtRandom(&random);
-      const auto files = disk_.Snapshot();
+      const auto files = disk_.CrashAtRandom(&random);
       log_.reset();
       disk_.set_on_sync(nullptr);
       disk_.Restore(files);
