@@ -128,8 +128,11 @@ class Server::Impl {
       std::unique_lock lock(mutex_);
       empty_.wait(lock, [this] { return connections() == 0; });
     }
-    // Cancelled waits are queued on their threads before this: nothing refers to us behind it.
-    for (size_t i = 0; i < workers_.size(); ++i) RunOn(i, [] {});
+    // Nothing refers to us behind the waits that were cancelled. Twice: the last connection reports
+    // its end from within a handler, and what that handler cancels is queued when it returns.
+    for (int round = 0; round < 2; ++round) {
+      for (size_t i = 0; i < workers_.size(); ++i) RunOn(i, [] {});
+    }
   }
 
   uint16_t port() const { return port_; }
