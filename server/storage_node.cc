@@ -138,6 +138,7 @@ Status StorageNode::Listen(metadata::MetadataStore& metadata, std::function<Stat
   RETURN_IF_ERROR(Await(first, catalog_watcher_->Start()));
   dynamodb::ControlPlaneOptions control_options;
   control_options.active_wait = std::chrono::seconds(2);
+  control_options.replication = environment_.transport == nullptr ? 1 : 0;
   statistics_ = std::make_unique<dynamodb::RoutedStatistics>(router_.get());
   control_plane_ =
       std::make_unique<dynamodb::ControlPlane>(metadata, catalog_, *statistics_, control_options);

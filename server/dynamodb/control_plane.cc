@@ -99,6 +99,24 @@ boost::asio::awaitable<Outcome> ControlPlane::CommitNew(proto::Table* record) {
   co_return TooManyAttempts();
 }
 
+namespace {
+
+/// `configured` as ControlPlaneOptions::replication.
+Outcome ChooseReplication(uint32_t configured, proto::Table* record) {
+  record->set_replication(configured);
+  for (const proto::Tag& tag : record->tags()) {
+    if (tag.key() != kReplicationTag) continue;
+    if (tag.value() != "1" && tag.value() != "3" && tag.value() != "5") {
+      return ValidationError("One or more parameter values were invalid: the tag " +
+                             std::string(kReplicationTag) + " must be 1, 3 or 5");
+    }
+    if (configured == 0) record->set_replication(static_cast<uint32_t>(tag.value()[0] - '0'));
+  }
+  return {};
+}
+
+}  // namespace
+
 boost::asio::awaitable<Outcome> ControlPlane::ChangeRecord(TableId id, std::string name,
                                                            const Change& change,
                                                            proto::Table* changed) {
@@ -147,7 +165,9 @@ boost::asio::awaitable<Outcome> ControlPlane::CreateTable(CallContext& context, 
   record.set_uuid(NewUuid());
   record.set_status(proto::TABLE_STATUS_CREATING);
   record.set_created_ms(NowMs());
-  record.set_replication(options_.replication);
+  if (Outcome outcome = ChooseReplication(options_.replication, &record); !outcome.ok()) {
+    co_return outcome;
+  }
   if (record.billing_mode() == kPayPerRequest) record.set_billing_changed_ms(record.created_ms());
   if (Outcome outcome = co_await CommitNew(&record); !outcome.ok()) co_return outcome;
   log::Info("table created", "table", record.name(), "id", record.id(), "request_id",

@@ -13,9 +13,14 @@
 
 namespace onggi::dynamodb {
 
+/// A table that is created with this tag, of value 1, 3 or 5, gets so many replicas of each
+/// partition. Ours, not the service's; without other nodes it says nothing.
+inline constexpr std::string_view kReplicationTag = "onggi:replication";
+
 struct ControlPlaneOptions {
   ControlPlaneOptions() {}
-  /// Replicas of each partition of tables made from now on: 1, 3 or 5.
+  /// Replicas of each partition of tables made from now on: 1, 3 or 5; 0: as the coordinator's
+  /// default or the tag kReplicationTag says.
   uint32_t replication = 1;
   /// CreateTable answers (with status CREATING, as the service does) once the table can be used, if
   /// it takes no longer than this: applications that do not wait for ACTIVE, written against a
