@@ -255,12 +255,14 @@ class ClusterNode {
 class Cluster {
  public:
   explicit Cluster(size_t count, RouterOptions options = RouterOptions(),
-                   ConnectionLimits limits = ConnectionLimits()) {
+                   ConnectionLimits limits = ConnectionLimits(),
+                   ServerLimits server_limits = ServerLimits()) {
     metadata::EmbeddedOptions metadata_options(directory_.path() + "/metadata");
     metadata_ = metadata::EmbeddedStore::Open(std::move(metadata_options)).value();
     for (size_t i = 1; i <= count; ++i) {
       nodes_.push_back(
           std::make_unique<ClusterNode>(NodeId(i), metadata_.get(), 1000 + i, options, limits));
+      nodes_.back()->server_limits = server_limits;
       nodes_.back()->Start();
     }
     Introduce();
@@ -282,6 +284,8 @@ class Cluster {
     }
     for (auto& node : nodes_) node->network().SetPeers(peers);
   }
+  /// The node talks to nobody until Introduce().
+  void Isolate(size_t number) { nodes_[number - 1]->network().SetPeers({}); }
   void WaitConnected() {
     ASSERT_TRUE(Eventually([&] {
       for (auto& node : nodes_) {
