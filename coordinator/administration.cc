@@ -150,11 +150,14 @@ Status Leadership::CheckDrain(NodeId node) const {
   for (const auto& [id, partition] : view_.partitions()) {
     if (!HasMemberOn(partition.config, node)) continue;
     bytes += view_.BytesOf(partition);
-    if (partition.config.replication() <= others) continue;
     const TableView* table = view_.Table(TableId(partition.config.table()));
-    return Refused("table " + (table == nullptr ? "?" : table->record.name()) + " has " +
-                   std::to_string(partition.config.replication()) + " replicas, and " +
-                   std::to_string(others) + " nodes would remain to take them");
+    const std::string name = table == nullptr ? "?" : table->record.name();
+    if (partition.config.replication() == 1) {
+      return Refused("table " + name + " has one replica only, which cannot be moved");
+    }
+    if (partition.config.replication() <= others) continue;
+    return Refused("table " + name + " has " + std::to_string(partition.config.replication()) +
+                   " replicas, and " + std::to_string(others) + " nodes would remain to take them");
   }
   if (room_known && bytes > room) {
     return Refused("the other nodes have " + std::to_string(room) +
@@ -354,6 +357,7 @@ asio::awaitable<Result<proto::JobResponse>> Leadership::Move(proto::MoveRequest 
     }
   }
   const NodeId from(request.from_node());
+  if (config.replication() == 1) co_return Refused("a partition's only replica cannot be moved");
   if (job.from().replica() == 0) {
     co_return Refused("node " + from.ToString() + " has no replica of it");
   }

@@ -270,6 +270,17 @@ uint64_t ClusterView::BytesOf(const PartitionView& partition) const {
   return bytes;
 }
 
+std::vector<NodeId> ClusterView::NodesWithReplica(PartitionId partition) const {
+  std::vector<NodeId> nodes;
+  for (const auto& [id, node] : nodes_) {
+    const auto it = node.replicas.find(partition);
+    if (it != node.replicas.end() && it->second.role() != proto::REPLICA_ROLE_LOST) {
+      nodes.push_back(id);
+    }
+  }
+  return nodes;
+}
+
 bool ClusterView::Alive(NodeId node) const {
   const NodeView* view = Node(node);
   return view != nullptr && view->alive && view->record.state() != proto::NODE_STATE_DECOMMISSIONED;

@@ -95,6 +95,9 @@ class ClusterView {
   /// Of the largest replica reported; 0 where nothing is known.
   uint64_t BytesOf(const PartitionView& partition) const;
 
+  /// Nodes that say they have some replica of it, named by its configuration or not.
+  std::vector<NodeId> NodesWithReplica(PartitionId partition) const;
+
   /// The catalog has it, not removed or dead, and its lease holds.
   bool Alive(NodeId node) const;
   /// May be given replicas and primaries: alive, ACTIVE, disk not low.

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "common/clock.h"
@@ -89,6 +90,9 @@ class JobRunner {
                                             Revision revision, proto::ReplicaRef ref);
   /// Ok too when the node is gone: whoever comes back with a replica that nothing names is told.
   boost::asio::awaitable<Status> Drop(uint64_t table, uint64_t partition, proto::ReplicaRef ref);
+  /// Who leads while `out`, the primary, is replaced; nullopt: nobody could.
+  std::optional<proto::ReplicaRef> OtherLeader(const proto::PartitionConfig& config,
+                                               const proto::ReplicaRef& out) const;
   bool Changed(PartitionId id, Revision since) const;
   /// What a command to a primary answered; kNotPrimary is only this runner's own end.
   boost::asio::awaitable<Status> Judge(const proto::PartitionConfig& config, Status status);

@@ -9,8 +9,10 @@ Plan Planner::Decide(const ClusterView& view, SteadyTime now) {
   std::erase_if(failed_at_,
                 [&](const auto& entry) { return now - entry.second >= options_.max_backoff; });
   Round round(view, now);
-  for (const auto& [id, when] : failed_at_) round.planned.insert(id);
+  for (const auto& [id, when] : failed_at_) round.resting.insert(id);
   PlanNodeStates(round);
+  // First: what is in the way of a new replica goes.
+  PlanUnnamed(round);
   for (const auto& [id, partition] : view.partitions()) {
     if (!view.Available(partition)) ++round.plan.leaderless;
     if (view.LivingInSync(partition) < partition.config.replication()) {
@@ -20,7 +22,6 @@ Plan Planner::Decide(const ClusterView& view, SteadyTime now) {
     if (table == nullptr || table->record.status() == proto::TABLE_STATUS_DELETING) continue;
     PlanRepair(round, id, partition);
   }
-  PlanUnnamed(round);
   single_hot_.clear();
   for (const auto& [id, partition] : view.partitions()) PlanSplit(round, id, partition);
   if (options_.merge) {
@@ -87,7 +88,9 @@ void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& part
 
   const uint64_t bytes = view.BytesOf(partition);
   const auto place = [&]() {
-    return round.placement.PlaceReplica(NodesOf(staying), NodesOf(healthy), bytes,
+    std::vector<NodeId> excluded = NodesOf(healthy);
+    for (const NodeId node : view.NodesWithReplica(id)) excluded.push_back(node);
+    return round.placement.PlaceReplica(NodesOf(staying), excluded, bytes,
                                         options_.max_copies_per_node);
   };
   const auto start_copy = [&](proto::JobKind kind, std::string reason, NodeId to) -> proto::Job& {
@@ -131,6 +134,11 @@ void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& part
       *round.Add(proto::JOB_KIND_TRANSFER_PRIMARY, partition, reason).mutable_to() = *leader;
       return;
     }
+    if (replication == 1) {
+      round.Warn(Text(id) + ": its only replica, on node " + std::to_string(draining->node()) +
+                 ", cannot be moved");
+      return;
+    }
     const auto to = place();
     if (!to) {
       round.Warn(Text(id) + ": no node can take over from node " +
@@ -150,7 +158,8 @@ void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& part
 /// Two replicas in one zone, and a zone without any that could take one.
 bool Planner::PlanZone(Round& round, PartitionId id, const PartitionView& partition,
                        const std::vector<proto::ReplicaRef>& healthy) {
-  if (!Whole(partition) || CoolingDown(id, round.now)) return false;
+  if (!Whole(partition) || partition.config.replication() == 1) return false;
+  if (CoolingDown(id, round.now)) return false;
   const std::vector<NodeId> nodes = NodesOf(healthy);
   for (const auto& ref : healthy) {
     const NodeId node(ref.node());
@@ -172,21 +181,21 @@ bool Planner::PlanZone(Round& round, PartitionId id, const PartitionView& partit
 }
 
 void Planner::PlanUnnamed(Round& round) {
+  const ClusterView& view = round.view;
   std::map<std::tuple<NodeId, PartitionId, uint64_t>, SteadyTime> still;
-  for (const auto& [node_id, node] : round.view.nodes()) {
+  for (const auto& [node_id, node] : view.nodes()) {
     for (const auto& [id, status] : node.replicas) {
       if (status.role() != proto::REPLICA_ROLE_UNNAMED) continue;
       const std::tuple key(node_id, id, status.replica());
       const auto since = unnamed_since_.find(key);
       const SteadyTime first = since == unnamed_since_.end() ? round.now : since->second;
       still[key] = first;
-      if (round.now - first < options_.unnamed_grace || round.Busy(id) || round.Full(options_)) {
-        continue;
-      }
+      if (round.now - first < options_.unnamed_grace || round.Full(options_)) continue;
+      if (view.JobOf(id) != nullptr || round.planned.contains(id)) continue;
       proto::ReplicaRef ref;
       ref.set_node(node_id.value);
       ref.set_replica(status.replica());
-      const PartitionView* partition = round.view.Partition(id);
+      const PartitionView* partition = view.Partition(id);
       if (partition != nullptr &&
           (IsInSync(partition->config, ref) || IsLearner(partition->config, ref))) {
         continue;

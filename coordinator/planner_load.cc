@@ -174,7 +174,7 @@ bool Planner::PlanMoveFrom(Round& round, NodeId heavy) {
     const auto& config = partition.config;
     // One never led is no more than a name on this node.
     if (!HasMemberOn(config, heavy) || round.Busy(id) || !Whole(partition)) continue;
-    if (config.boot() == 0 || CoolingDown(id, round.now)) continue;
+    if (config.boot() == 0 || config.replication() == 1 || CoolingDown(id, round.now)) continue;
     const std::vector<proto::ReplicaRef> members = Members(config);
     const auto from = std::find_if(members.begin(), members.end(),
                                    [&](const auto& ref) { return ref.node() == heavy.value; });

@@ -19,7 +19,9 @@ struct Planner::Round {
   void Warn(std::string text) {
     if (plan.warnings.size() < Plan::kMaxWarnings) plan.warnings.push_back(std::move(text));
   }
-  bool Busy(PartitionId id) const { return view.JobOf(id) != nullptr || planned.contains(id); }
+  bool Busy(PartitionId id) const {
+    return view.JobOf(id) != nullptr || planned.contains(id) || resting.contains(id);
+  }
   bool Full(const Options& options) const { return running + plan.jobs.size() >= options.max_jobs; }
   proto::Job& Add(proto::JobKind kind, const PartitionView& partition, std::string reason) {
     proto::Job& job = plan.jobs.emplace_back();
@@ -37,6 +39,7 @@ struct Planner::Round {
   Plan plan;
   size_t running = 0;
   std::set<PartitionId> planned;
+  std::set<PartitionId> resting;  ///< a job of theirs has just failed
   bool repairing = false;  ///< something is lost, or on its way to be replaced: no balancing now
 };
 

@@ -161,7 +161,7 @@ asio::awaitable<JobRunner::StepResult> JobRunner::PlanMergeMove(proto::Job job,
     }
     target = NodeId(ref.node());
   }
-  if (from.replica() == 0 || target == NodeId()) {
+  if (from.replica() == 0 || target == NodeId() || right.replication() == 1) {
     co_return co_await Finish(std::move(job), "their replicas cannot be brought together");
   }
   metadata::Transaction take;
@@ -208,6 +208,13 @@ asio::awaitable<JobRunner::StepResult> JobRunner::MergeMove(proto::Job job,
   if (IsLearner(right, to)) {
     if (hopeless) co_return co_await Unname(std::move(job), std::move(right), revision, to);
     if (right.in_sync_size() < static_cast<int>(right.replication())) co_return Next::kWait;
+    if (SameReplica(right.primary(), from)) {
+      const auto leader = OtherLeader(right, from);
+      if (!leader) co_return Next::kWait;
+      const Status transferred = co_await AskTransfer(right, *leader);
+      if (!transferred.ok()) co_return transferred;
+      co_return Changed(id, revision) ? Next::kAgain : Next::kWait;
+    }
     const Status asked = co_await AskReplace(right, from, to);
     if (asked.code() == Code::kUnavailable) co_return Next::kWait;
     if (!asked.ok()) co_return asked;

@@ -3,6 +3,7 @@
 
 #include "common/log.h"
 #include "coordinator/job_runner.h"
+#include "coordinator/placement.h"
 #include "replication/metadata/keys.h"
 
 /// The jobs of JobRunner that concern replicas: add, replace, move, remove, transfer.
@@ -49,6 +50,20 @@ asio::awaitable<Status> JobRunner::Judge(const proto::PartitionConfig& config, S
                           status.message());
   }
   co_return status;
+}
+
+std::optional<proto::ReplicaRef> JobRunner::OtherLeader(const proto::PartitionConfig& config,
+                                                        const proto::ReplicaRef& out) const {
+  const PartitionView* partition = view_.Partition(PartitionId(config.partition()));
+  if (partition == nullptr) return std::nullopt;
+  const Placement placement(view_);
+  const auto best = placement.BestPrimary(view_, *partition, NodeId(out.node()));
+  if (best) return best;
+  // For the while of a move also one whose node drains.
+  for (const auto& ref : config.in_sync()) {
+    if (!SameReplica(ref, out) && view_.Alive(NodeId(ref.node()))) return ref;
+  }
+  return std::nullopt;
 }
 
 bool JobRunner::Changed(PartitionId id, Revision since) const {
@@ -173,6 +188,13 @@ asio::awaitable<JobRunner::StepResult> JobRunner::AwaitCaughtUp(proto::Job job,
     co_return Next::kWait;
   }
   if (!from_in_sync) co_return co_await Undo(std::move(job), "no longer needed");
+  if (SameReplica(config.primary(), job.from())) {
+    const auto leader = OtherLeader(config, job.from());
+    if (!leader) co_return co_await Undo(std::move(job), "no other replica could lead meanwhile");
+    const Status asked = co_await AskTransfer(config, *leader);
+    if (!asked.ok()) co_return asked;
+    co_return Changed(id, revision) ? Next::kAgain : Next::kWait;
+  }
   const Status asked = co_await AskReplace(config, job.from(), job.to());
   if (asked.code() == Code::kUnavailable) {
     log::Debug("a move waits", "job", job.id(), "status", asked);
