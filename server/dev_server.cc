@@ -6,6 +6,7 @@
 
 #include "replication/metadata/keys.h"
 #include "server/await.h"
+#include "server/cluster_store.h"
 #include "server/data_check.h"
 
 namespace onggi {
@@ -14,6 +15,8 @@ namespace {
 
 /// `onggi dev` has one node, always this one.
 constexpr NodeId kDevNode(1);
+/// For gRPC calls under way to end; then they are cancelled.
+constexpr std::chrono::seconds kRpcPatience{5};
 
 }  // namespace
 
@@ -31,7 +34,25 @@ Status DevServer::Start() {
   jobs_ = std::make_unique<coordinator::TableJobs>(*metadata_, kDevNode, first);
   RETURN_IF_ERROR(Await(first, jobs_->Start()));
   RETURN_IF_ERROR(node_.Listen(*metadata_, {}));
+  RETURN_IF_ERROR(StartRpc());
   return node_.Claim();
+}
+
+Status DevServer::StartRpc() {
+  admin_ = std::make_unique<grpc_api::LocalAdminService>(*metadata_, node_.partitions(),
+                                                         node_.io());
+  local_coordinator_ = std::make_unique<grpc_api::LocalCoordinator>(admin_.get());
+  public_ = std::make_unique<grpc_api::PublicServices>(node_.api(), node_.io(), *metadata_,
+                                                       registry_, local_coordinator_.get());
+  RETURN_IF_ERROR(Await(boost::asio::any_io_executor(node_.io().executor(0)), public_->Start()));
+  rpc::ServerOptions rpc_options(HostAndPort(options_.bind, options_.grpc_port), rpc::TlsOptions());
+  rpc_options.reflection = true;
+  rpc_options.health = true;
+  rpc_server_ = std::make_unique<rpc::RpcServer>(std::move(rpc_options));
+  public_->AddTo(rpc_server_.get());
+  RETURN_IF_ERROR(rpc_server_->Start());
+  rpc_server_->SetServing(true);
+  return Status::Ok();
 }
 
 Status DevServer::OpenStores() {
@@ -85,10 +106,22 @@ void DevServer::Stop() {
   if (stopped_) return;
   stopped_ = true;
   node_.StopListening();
+  if (rpc_server_ != nullptr) {
+    rpc_server_->SetServing(false);
+    public_->EndStreams();
+    rpc_server_->Stop(kRpcPatience);
+  }
+  if (public_ != nullptr) public_->Stop();
+  if (local_coordinator_ != nullptr) local_coordinator_->Stop();
+  if (admin_ != nullptr) admin_->Stop();
   if (jobs_ != nullptr) jobs_->Stop();
   node_.StopPartitions();
   if (metadata_ != nullptr) metadata_->Close();
   node_.StopThreads([this] {
+    rpc_server_.reset();
+    public_.reset();
+    local_coordinator_.reset();
+    admin_.reset();
     jobs_.reset();
     metadata_.reset();
   });

@@ -31,6 +31,12 @@ Commands::Commands(CLI::App* parent) {
 }
 
 CLI::App* AddGroup(CLI::App* parent, const std::string& name, const std::string& help) {
+  for (CLI::App* existing : parent->get_subcommands([](CLI::App*) { return true; })) {
+    if (existing->get_name() == name) {
+      existing->require_subcommand(0, 1);
+      return existing;
+    }
+  }
   CLI::App* group = parent->add_subcommand(name, help);
   group->require_subcommand(1);
   return group;

@@ -30,7 +30,7 @@ struct Command {
 ///     }
 class Commands {
  public:
-  /// Adds them to `parent`, which outlives this.
+  /// Adds them to `parent`, which outlives this and has its other commands already.
   explicit Commands(CLI::App* parent);
   Commands(const Commands&) = delete;
   Commands& operator=(const Commands&) = delete;
@@ -52,7 +52,8 @@ class Commands {
   std::vector<std::unique_ptr<Command>> commands_;
 };
 
-/// A group of commands such as `onggi node`.
+/// A group of commands such as `onggi table`. If `parent` has a command of this name, they become
+/// its own: `onggi node` by itself is the role.
 CLI::App* AddGroup(CLI::App* parent, const std::string& name, const std::string& help);
 
 /// Prints to stdout.

@@ -46,7 +46,8 @@ std::string NodesAsText(const proto::ListNodesResponse& response) {
     text.Add({std::to_string(node.id()), node.zone(), NodeStateName(node.state()),
               info.alive() ? "yes" : "no", node.rpc_address(), std::to_string(info.replicas()),
               std::to_string(info.primaries()), ShowBytes(info.used_bytes()),
-              ShowBytes(info.free_bytes()) + (info.disk_low() ? " (low)" : ""),
+              (info.free_bytes() == 0 ? "-" : ShowBytes(info.free_bytes())) +
+                  (info.disk_low() ? " (low)" : ""),
               ShowRate(info.read_units()), ShowRate(info.write_units()),
               info.cpu_total() > 0 ? ShowRate(info.cpu_used()) + " of " + ShowRate(info.cpu_total())
                                    : "-",
