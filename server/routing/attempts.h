@@ -43,6 +43,15 @@ inline bool IsUnknown(const Status& status) {
   return status.code() == Code::kUnknownOutcome || status.code() == Code::kDeadlineExceeded;
 }
 
+/// Was the write evaluated? Then, with its name, this says what became of every try of it: the
+/// primary knows the ones that were done (R12). Any other answer is about its own try alone.
+inline bool IsEvaluated(const Status& status) {
+  return status.ok() || status.code() == Code::kConditionFailed ||
+         status.code() == Code::kInvalidArgument ||
+         (status.code() == Code::kResourceExhausted &&
+          status.message().starts_with("Collection size exceeded"));
+}
+
 struct Router::Attempts {
   explicit Attempts(SteadyTime deadline_) : deadline(deadline_) {}
 

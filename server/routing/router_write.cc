@@ -183,7 +183,8 @@ asio::awaitable<void> Router::WriteLoop(std::span<RoutedWrite> writes, SteadyTim
       const bool unknown = IsUnknown(write.outcome.status);
       tried->unknown = tried->unknown || unknown;
       if (unknown) return write.request.id.boot == 0;  // a second time could be one too many
-      return !MayRetryWrite(write.outcome.status);
+      return tried->unknown ? IsEvaluated(write.outcome.status)
+                            : !MayRetryWrite(write.outcome.status);
     });
     if (open.empty()) break;
     if (!co_await Pause(open.front()->write->outcome.status, &attempts)) break;
@@ -191,7 +192,7 @@ asio::awaitable<void> Router::WriteLoop(std::span<RoutedWrite> writes, SteadyTim
   for (Tried& tried : all) {
     Status& status = tried.write->outcome.status;
     // A refusal of the last try does not say what became of the first.
-    if (tried.unknown && (MayRetryWrite(status) || IsUnknown(status))) {
+    if (tried.unknown && !IsEvaluated(status)) {
       status = {Code::kUnknownOutcome,
                 "whether the write was done is not known: " + status.message()};
       if (counters_ != nullptr) counters_->unknown_outcomes.Add();
