@@ -323,6 +323,7 @@ void Connection::OnBroken() {
     if (!broken_) reason_ = Unavailable("the connection was lost");
     broken_ = true;
     read_all_ = true;
+    ended_.store(true, std::memory_order_release);
     const Status lost(Code::kUnknownOutcome,
                       "node " + peer().ToString() + ": " + reason_.message());
     for (size_t i = 0; i < slots_.size(); ++i) {

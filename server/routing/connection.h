@@ -127,6 +127,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
     return answer_bytes_.load(std::memory_order_relaxed) < limits_.max_answer_bytes;
   }
 
+  /// Has the stream ended? Then nobody waits for answers any more, and who asked may have asked
+  /// again elsewhere.
+  bool ended() const { return ended_.load(std::memory_order_acquire); }
+
   /// Ends the calls that match, as if the stream had ended for them alone.
   void Abandon(const std::function<bool(const PendingCall&)>& matches, const Status& reason);
 
@@ -197,6 +201,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::atomic<size_t> queued_bytes_{0};  ///< of requests
   std::atomic<size_t> answer_bytes_{0};
   std::atomic<uint64_t> frames_sent_{0};
+  std::atomic<bool> ended_{false};
 
   std::mutex mutex_;
   // Guarded by mutex_.

@@ -292,6 +292,8 @@ asio::awaitable<void> Server::ExecuteWrites(ConnectionPtr from, std::unique_ptr<
     }
     batch->partition = std::move(partition).value();
   }
+  // A write that was asked again over another stream must not come behind its second try.
+  if (from->ended()) co_return;
   const SteadyTime now = std::chrono::steady_clock::now();
   std::vector<partition::WriteTask> tasks;
   std::vector<ReceivedWrite*> writes;
