@@ -124,6 +124,11 @@ void BlockingPool::Stop() {
   }
 }
 
+void BlockingPool::WaitIdle() {
+  std::unique_lock lock(mutex_);
+  idle_.wait(lock, [this] { return tasks_.empty() && running_ == 0; });
+}
+
 size_t BlockingPool::queued() const {
   std::scoped_lock lock(mutex_);
   return tasks_.size();
@@ -138,9 +143,14 @@ void BlockingPool::Run() {
       if (tasks_.empty()) return;
       task = std::move(tasks_.front());
       tasks_.pop_front();
+      ++running_;
     }
     has_place_.notify_one();
     task();
+    task = nullptr;  // what it holds goes before it counts as done
+    std::scoped_lock lock(mutex_);
+    --running_;
+    if (tasks_.empty() && running_ == 0) idle_.notify_all();
   }
 }
 

@@ -76,6 +76,10 @@ class BlockingPool {
   /// when the pool is stopping.
   [[nodiscard]] bool Submit(std::function<void()> task);
 
+  /// Waits until nothing is queued or running. Between IoPool::Stop() and its destruction: tasks
+  /// post their results to it.
+  void WaitIdle();
+
   /// Finishes what is queued and joins the threads; later submissions are refused.
   void Stop();
 
@@ -88,7 +92,9 @@ class BlockingPool {
   mutable std::mutex mutex_;
   std::condition_variable has_task_;
   std::condition_variable has_place_;
+  std::condition_variable idle_;
   std::deque<std::function<void()>> tasks_;  // guarded by mutex_
+  size_t running_ = 0;                       // guarded by mutex_
   bool stopping_ = false;                    // guarded by mutex_
   std::vector<std::thread> threads_;
 };

@@ -230,6 +230,7 @@ void StorageNode::StopPartitions() {
 void StorageNode::StopThreads(const std::function<void()>& before_threads_go) {
   if (log_ != nullptr) log_->Close();
   if (io_ != nullptr) io_->Stop();
+  if (blocking_ != nullptr) blocking_->WaitIdle();
   // What is still queued on the I/O threads (a timer, news of the log) refers to partitions: it
   // goes while the partitions' environment is there, and after everything that has sockets or
   // timers there.

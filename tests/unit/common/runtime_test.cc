@@ -47,6 +47,26 @@ TEST(IoPool, JoinFinishesWhatIsQueued) {
   EXPECT_EQ(ran, 100);
 }
 
+TEST(BlockingPool, IsIdleOnceWhatTasksHoldIsGone) {
+  BlockingPool pool(2, 100);
+  std::atomic<int> gone = 0;
+  struct Held {
+    explicit Held(std::atomic<int>* count) : count_(count) {}
+    ~Held() {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      ++*count_;
+    }
+    std::atomic<int>* const count_;
+  };
+  for (int round = 1; round <= 5; ++round) {
+    for (int i = 0; i < 10; ++i) {
+      ASSERT_TRUE(pool.TrySubmit([held = std::make_shared<Held>(&gone)] {}));
+    }
+    pool.WaitIdle();
+    EXPECT_EQ(gone, round * 10);
+  }
+}
+
 TEST(BlockingPool, RunsTasksAndRefusesBeyondItsBound) {
   BlockingPool pool(1, 2);
   std::latch started(1);

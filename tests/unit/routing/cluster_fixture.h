@@ -114,6 +114,7 @@ class ClusterNode {
     router_.reset();
     log_->Close();
     io_->Stop();
+    blocking_->WaitIdle();
     server_.reset();
     rpc_.reset();
     network_.reset();
