@@ -597,6 +597,7 @@ TEST_F(WritePath, SubmittingTooManyIsRefusedNotQueued) {
   node_->log_disk.hang = true;
   const auto write = Node::Make(Kind::kPut, Item({{"p", S("a")}, {"s", S("b")}}));
   auto all = node_->Start(partition_, std::vector<std::shared_ptr<TestWrite>>(70'000, write));
+  ASSERT_TRUE(Eventually([&] { return partition_->queued_writes() >= 65'536; }));
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   node_->log_disk.hang = false;
   size_t refused = 0;
