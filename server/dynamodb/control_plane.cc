@@ -41,7 +41,11 @@ ApiError TooManyAttempts() {
 
 /// A fault of the metadata store, for the log and for the client.
 ApiError StoreFault(const Status& status, std::string_view doing) {
-  log::Warn("metadata store failed", "doing", doing, "error", status);
+  // A full disk fails every call, and the log may be on it.
+  static log::RateLimit limit(std::chrono::seconds(1));
+  if (const uint64_t times = limit.Allow()) {
+    log::Warn("metadata store failed", "doing", doing, "error", status, "times", times);
+  }
   return FromStatus(status.code() == Code::kInvalidArgument || status.code() == Code::kNotFound
                         ? Internal(status.message())
                         : status);
