@@ -3,7 +3,7 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/support/channel_arguments.h>
 
-#include "common/rpc/callbacks.h"
+#include "common/rpc/prepare.h"
 
 namespace onggi::rpc {
 
@@ -17,7 +17,7 @@ Result<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& endpoint,
 std::shared_ptr<grpc::Channel> MakeChannel(
     const std::string& endpoint, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
     const ChannelOptions& options) {
-  KeepCallbackThreads();
+  PrepareGrpc();
   grpc::ChannelArguments arguments;
   const auto milliseconds = [](std::chrono::milliseconds value) {
     return static_cast<int>(value.count());

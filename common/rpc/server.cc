@@ -5,7 +5,7 @@
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server_builder.h>
 
-#include "common/rpc/callbacks.h"
+#include "common/rpc/prepare.h"
 
 namespace onggi::rpc {
 namespace {
@@ -36,7 +36,7 @@ Status RpcServer::Start() {
   CHECK(server_ == nullptr);
   ASSIGN_OR_RETURN(auto credentials,
                    MakeServerCredentials(options_.tls, options_.client_certificate));
-  KeepCallbackThreads();
+  PrepareGrpc();
   const auto milliseconds = [](std::chrono::milliseconds value) {
     return static_cast<int>(value.count());
   };

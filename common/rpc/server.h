@@ -48,7 +48,7 @@ class RpcServer {
   RpcServer(const RpcServer&) = delete;
   RpcServer& operator=(const RpcServer&) = delete;
 
-  /// Before Start. `service` outlives this.
+  /// Before Start, for one service at least. `service` outlives this.
   void AddService(grpc::Service* service);
 
   /// Listens. kInvalidArgument for files of TLS, kIoError when the address cannot be bound.
