@@ -56,12 +56,12 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
 /// x^n mod P in the bit-reflected form that carry-less multiplication of reflected values wants:
 /// the product of two reflected numbers comes out shifted by one bit, which the exponents allow
 /// for.
-constexpr uint64_t FoldConstant(int exponent) {
+consteval int64_t FoldConstant(int exponent) {
   uint32_t remainder = 0x80000000;  // x^0, reflected
   for (int i = 0; i < exponent; ++i) {
     remainder = (remainder >> 1) ^ ((remainder & 1) != 0 ? kPolynomial : 0);
   }
-  return static_cast<uint64_t>(remainder) << 1;
+  return static_cast<int64_t>(static_cast<uint64_t>(remainder) << 1);
 }
 
 __attribute__((target("pclmul,sse4.1"))) inline __m128i Load(const char* at) {
@@ -78,10 +78,8 @@ __attribute__((target("pclmul,sse4.1"))) uint32_t Folded(const char* data, size_
                                                          uint32_t state) {
   // A lane is moved ahead by 512 (four lanes) or 128 bits; its high and low halves by 64 bits more
   // or less.
-  const __m128i by_512 = _mm_set_epi64x(static_cast<int64_t>(FoldConstant(512 - 32)),
-                                        static_cast<int64_t>(FoldConstant(512 + 32)));
-  const __m128i by_128 = _mm_set_epi64x(static_cast<int64_t>(FoldConstant(128 - 32)),
-                                        static_cast<int64_t>(FoldConstant(128 + 32)));
+  const __m128i by_512 = _mm_set_epi64x(FoldConstant(512 - 32), FoldConstant(512 + 32));
+  const __m128i by_128 = _mm_set_epi64x(FoldConstant(128 - 32), FoldConstant(128 + 32));
   __m128i a = _mm_xor_si128(Load(data), _mm_cvtsi32_si128(static_cast<int>(state)));
   __m128i b = Load(data + 16);
   __m128i c = Load(data + 32);
