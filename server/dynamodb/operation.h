@@ -13,6 +13,7 @@
 #include "server/dynamodb/api_model.h"
 #include "server/dynamodb/error.h"
 #include "server/dynamodb/input.h"
+#include "server/partition/write.h"
 
 namespace onggi::dynamodb {
 
@@ -37,6 +38,9 @@ struct CallContext {
   std::string_view request_id;  ///< 52 characters
   std::string_view host;        ///< the Host header as sent; may be empty
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+  /// The caller's own name of a single write: it is done once however often the call is repeated
+  /// (partition::WriteRequest::id). Not named: the router names it where it may have to.
+  partition::RequestId write_id;
 };
 
 /// One operation of the API. Made before the Api and used from every thread at once: no state of a

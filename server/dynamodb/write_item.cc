@@ -197,6 +197,7 @@ class WriteItem final : public Operation {
     routing::RoutedWrite write;
     write.table = call.table->id();
     FillRequest(kind_, call, &write.request);
+    write.request.id = context.write_id;
     const std::span<routing::RoutedWrite> writes(&write, 1);
     co_await router_->Write(writes, context.deadline);
     co_return Answer(kind_, call, write.outcome, body);

@@ -41,6 +41,28 @@ size_t ErrorBytesOf(const Metadata& metadata) {
   return std::clamp(bytes, kDefaultErrorBytes, kMaxErrorBytes);
 }
 
+/// The name that a client gives to a write, in metadata; none when there is none. Names of other
+/// accounts, and those that nodes give (their boot number and a number of their own), cannot be met
+/// with or made.
+dynamodb::Outcome ReadWriteId(const Metadata& metadata, const dynamodb::Scope& scope,
+                              partition::RequestId* id) {
+  const std::string_view text = Find(metadata, "onggi-write-id");
+  if (text.empty()) return {};
+  const char* const middle = text.data() + text.size() / 2;
+  const char* const end = text.data() + text.size();
+  uint64_t boot = 0;
+  const auto first = std::from_chars(text.data(), middle, boot, 16);
+  const auto second = std::from_chars(middle, end, id->sequence, 16);
+  if (text.size() != 32 || first.ptr != middle || second.ptr != end) {
+    return dynamodb::ValidationError("onggi-write-id must be 32 hexadecimal digits");
+  }
+  const std::string digest = sigv4::Sha256Hex("onggi-write-id\n" + scope.account + "\n" +
+                                              std::string(text.substr(0, 16)));
+  std::from_chars(digest.data(), digest.data() + 16, id->boot, 16);
+  if (id->boot == 0) id->boot = 1;
+  return {};
+}
+
 /// Long messages are given to gRPC as they are, short ones copied.
 grpc::Slice SliceOf(std::string&& wire) {
   constexpr size_t kCopied = 4096;
@@ -145,7 +167,7 @@ class ApiService::Call final : public grpc::ServerUnaryReactor {
     call_.request_id = request_id_;
     call_.host = Find(context_.client_metadata(), "host");
     call_.deadline = DeadlineOf(context_);
-    return {};
+    return ReadWriteId(context_.client_metadata(), *scope_, &call_.write_id);
   }
 
   Outcome ReadRequest() {
@@ -225,6 +247,7 @@ class ApiService::Call final : public grpc::ServerUnaryReactor {
   }
 
   Outcome WriteResponse(std::string* wire) {
+    if (body_.empty()) return {};  // TagResource and UntagResource have nothing to say
     dynamodb::ParserLease parser;
     body_.reserve(body_.size() + simdjson::SIMDJSON_PADDING);
     simdjson::dom::element document;

@@ -175,6 +175,17 @@ class Server:
                 return address
         raise AssertionError(f"no admin address among {self.addresses}")
 
+    @property
+    def grpc(self):
+        """host:port of the gRPC services."""
+        with self._changed:
+            for _ in range(100):
+                for line in self.lines:
+                    if line.startswith("grpc "):
+                        return line.split()[1]
+                self._changed.wait(0.1)
+        raise AssertionError(f"no gRPC address among {self.lines}")
+
     def running(self):
         return self.process is not None and self.process.poll() is None
 
