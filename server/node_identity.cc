@@ -43,15 +43,16 @@ Result<metadata::NodeIdentity> LoadIdentity(const std::string& directory) {
   std::string magic;
   int version = 0;
   uint64_t node = 0;
-  std::string rest;
   if (!(words >> magic >> version) || magic != kMagic) return Corruption(path + ": not Onggi's");
   if (version != kVersion) {
     return Corruption(path + ": of format " + std::to_string(version) +
                       ", which this program does not know");
   }
-  if (!(words >> identity.disk_id >> identity.cluster_id >> node) || (words >> rest)) {
+  if (!(words >> identity.disk_id >> identity.cluster_id >> node)) {
     return Corruption(path + ": does not say disk, cluster and node");
   }
+  for (uint64_t boot = 0; words >> boot;) identity.boots.push_back(boot);
+  if (!words.eof()) return Corruption(path + ": has something that is no number of a process");
   if (identity.cluster_id == "-") identity.cluster_id.clear();
   identity.node = NodeId(node);
   return identity;
@@ -59,10 +60,11 @@ Result<metadata::NodeIdentity> LoadIdentity(const std::string& directory) {
 
 Status SaveIdentity(const std::string& directory, const metadata::NodeIdentity& identity) {
   const std::string path = PathOf(directory);
-  const std::string line = std::string(kMagic) + " " + std::to_string(kVersion) + " " +
-                           identity.disk_id + " " +
-                           (identity.cluster_id.empty() ? "-" : identity.cluster_id) + " " +
-                           identity.node.ToString() + "\n";
+  std::string line = std::string(kMagic) + " " + std::to_string(kVersion) + " " + identity.disk_id +
+                     " " + (identity.cluster_id.empty() ? "-" : identity.cluster_id) + " " +
+                     identity.node.ToString();
+  for (const uint64_t boot : identity.boots) line += " " + std::to_string(boot);
+  line += "\n";
   RETURN_IF_ERROR(storage::WriteFileSynced(path + ".new", line));
   std::error_code error;
   fs::rename(path + ".new", path, error);

@@ -9,7 +9,7 @@ namespace onggi {
 
 /// What NODE in a node's data directory says: which cluster and node it is of. One line:
 ///
-///     onggi-node 1 <disk id> <cluster id or -> <node id or 0>
+///     onggi-node 1 <disk id> <cluster id or -> <node id or 0> [<boot>...]
 ///
 /// A directory without it has never joined; it is given a random disk id, durably.
 /// kCorruption, with the file, for anything else than such a line.

@@ -62,6 +62,11 @@ Status NodeServer::Join() {
   RETURN_IF_ERROR(node_.StartThreads());
   ASSIGN_OR_RETURN(metadata_, OpenClusterStore(cluster_, &registry_, stop_requested_));
   const asio::any_io_executor first = node_.io().executor(0);
+  // Before it is done: whoever finds this process in the catalog finds it in the directory.
+  identity.boots.push_back(node_.boot());
+  if (identity.node != NodeId()) {
+    RETURN_IF_ERROR(SaveIdentity(node_.data().path(), identity));
+  }
   for (;;) {
     auto cluster =
         Await(first, metadata::EnsureCluster(*metadata_, identity.cluster_id, Clock::System()));
@@ -89,6 +94,7 @@ Status NodeServer::Join() {
   identity.cluster_id = membership_.cluster.id();
   identity.node = id_;
   identity.disk_id = membership_.node.disk_id();
+  identity.boots = {node_.boot()};
   log::Info("joined", "cluster", identity.cluster_id, "node", id_, "zone", cluster_.zone);
   return SaveIdentity(node_.data().path(), identity);
 }

@@ -1,5 +1,6 @@
 #include "replication/metadata/membership.h"
 
+#include <algorithm>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -118,6 +119,17 @@ Result<proto::Node> Rejoin(const Members& members, const NodeIdentity& identity,
   if (found.node->disk_id() != identity.disk_id) {
     return Refused("this data directory is not the one that " + name + " joined with: disk id " +
                    identity.disk_id + ", the catalog has " + found.node->disk_id());
+  }
+  if (members.IsAlive(found.node->id()) && found.node->rpc_address() != description.rpc_address()) {
+    return Refused(name + " is alive at " + found.node->rpc_address() +
+                   ": this is a copy of its data directory (if it has just ended, wait " +
+                   std::to_string(kNodeLease.count()) + " s)");
+  }
+  const auto& boots = identity.boots;
+  if (!boots.empty() && found.node->boot() != 0 &&
+      std::find(boots.begin(), boots.end(), found.node->boot()) == boots.end()) {
+    return Refused(name + " has run since this data directory was copied: it lacks what was " +
+                   "acknowledged then; start with a new one");
   }
   proto::Node record = description;
   record.set_id(identity.node.value);

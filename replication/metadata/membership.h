@@ -3,6 +3,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <chrono>
 #include <string>
+#include <vector>
 
 #include "common/clock.h"
 #include "common/ids.h"
@@ -18,6 +19,9 @@ struct NodeIdentity {
   std::string cluster_id;  ///< empty: never joined any
   NodeId node;             ///< 0: never joined
   std::string disk_id;     ///< random, made with the directory
+  /// The processes that may have registered with this directory last, this one included: made
+  /// durable before it registers. Empty: not looked at.
+  std::vector<uint64_t> boots;
 };
 
 /// The outcome of joining: to be made durable in the data directory before anything else is done.

@@ -176,12 +176,12 @@ class Writer(threading.Thread):
 
 
 def partition_of(cluster, table):
-    return cluster.admin("partition", "list", "--table", table)["partitions"][0]
+    return cluster.admin("partition", "list", "--table", table)[0]
 
 
 def node_of(cluster, number):
     """The Member that is node `number`, by its rpc address."""
-    for node in cluster.admin("node", "list")["nodes"]:
+    for node in cluster.admin("node", "list"):
         if node["id"] == number:
             return next(m for m in cluster.nodes if m.rpc == node["rpc_address"])
     raise KeyError(number)
@@ -220,7 +220,7 @@ def bench_failover(cluster, rows):
 
 def wait_in_sync(cluster, table, count, seconds=60):
     deadline = time.monotonic() + seconds
-    while min(len(p["in_sync"]) for p in cluster.admin("partition", "list", "--table", table)["partitions"]) < count:
+    while min(len(p["in_sync"]) for p in cluster.admin("partition", "list", "--table", table)) < count:
         if time.monotonic() > deadline:
             raise RuntimeError(f"{table}: not {count} in sync after {seconds} s")
         time.sleep(0.1)
@@ -259,7 +259,7 @@ def bench_split(cluster, rows):
     time.sleep(5)
     begin = time.monotonic()
     cluster.admin("partition", "split", partition_of(cluster, "splitting")["id"])
-    while len(cluster.admin("partition", "list", "--table", "splitting")["partitions"]) < 2:
+    while len(cluster.admin("partition", "list", "--table", "splitting")) < 2:
         if time.monotonic() > begin + 60:
             raise RuntimeError("the split did not happen")
         time.sleep(0.05)
@@ -302,7 +302,7 @@ def bench_move(cluster, rows, megabytes=1024):
     begin = time.monotonic()
     partition = partition_of(cluster, "moving")
     source = next(n for n in partition["in_sync"] if n != partition["primary"])
-    target = next(n["id"] for n in cluster.admin("node", "list")["nodes"] if n["rpc_address"] == spare.rpc)
+    target = next(n["id"] for n in cluster.admin("node", "list") if n["rpc_address"] == spare.rpc)
     cluster.admin("partition", "move", partition["id"], "--from", source, "--to", target)
     while target not in partition_of(cluster, "moving")["in_sync"]:
         if time.monotonic() > begin + 300:

@@ -2,8 +2,15 @@
 
 import random
 import subprocess
+import sys
 import time
 from pathlib import Path
+
+
+def set_clock(node, seconds):
+    """Moves the wall clock of a node by so much from the machine's. In place: the node maps the file."""
+    with open(node.clock_file, "r+b" if Path(node.clock_file).exists() else "wb") as file:
+        file.write((seconds * 1_000_000_000).to_bytes(8, sys.byteorder, signed=True))
 
 
 class Nemesis:
@@ -94,11 +101,11 @@ class Nemesis:
         self.wait(1, 5)
 
     def jump_clock(self):
-        """The wall clock of a node jumps, through libfaketime (its own file for each node)."""
+        """The wall clock of a node jumps (clock_shim.c)."""
         node = self.random.choice(self.cluster.nodes)
-        Path(node.clock_file).write_text(f"{self.random.choice(['-', '+'])}{self.random.choice([2, 60, 3600])}s\n")
+        set_clock(node, self.random.choice([-1, 1]) * self.random.choice([2, 60, 3600]))
         self.wait(0.5, 3)
-        Path(node.clock_file).write_text("+0s\n")
+        set_clock(node, 0)
 
     def fill_disk(self):
         node = self.random.choice(self.cluster.nodes)
@@ -133,17 +140,25 @@ class Nemesis:
     # -- changes of shape, which faults then hit in the middle ---------------------------------
 
     def partitions(self):
-        return self.cluster.admin("partition", "list", "--table", self.table)["partitions"]
+        return self.cluster.admin("partition", "list", "--table", self.table)
 
     def split(self):
-        self.admin("split", lambda p: ["--key-pk", self.random.choice(["list1", "list3", "register4"])])
+        """At a place that its primary chooses, by load or size."""
+        self.admin("split", lambda p: [])
 
     def merge(self):
         self.admin("merge", lambda p: [])
 
     def move(self):
-        nodes = [n["id"] for n in self.cluster.admin("node", "list")["nodes"]]
-        self.admin("move", lambda p: ["--to", self.random.choice(nodes)])
+        def arguments(partition):
+            nodes = [n["id"] for n in self.cluster.admin("node", "list")]
+            others = [n for n in nodes if n not in partition["in_sync"]]
+            return ["--from", self.random.choice(partition["in_sync"]), "--to", self.random.choice(others)]
+
+        self.admin("move", arguments)
+
+    def transfer(self):
+        self.admin("transfer", lambda p: ["--to", self.random.choice(p["in_sync"])])
 
     def admin(self, verb, arguments):
         """Asks for it; refusals are fine (no such key in it, a job has it already)."""
@@ -153,7 +168,7 @@ class Nemesis:
         except (AssertionError, KeyError, IndexError, ValueError, subprocess.TimeoutExpired) as error:
             self.log(f"    {verb}: {error}")
 
-    SHAPES = ["split", "merge", "move", "move"]
+    SHAPES = ["split", "split", "merge", "move", "move", "transfer"]
     FAULTS = ["kill_node", "kill_node", "kill_two_nodes", "kill_all_nodes", "pause_node", "stop_node",
               "isolate_node", "split_network", "one_way_cuts", "cut_node_from_etcd", "lose_packets",
               "delay_packets", "jump_clock", "fill_disk", "kill_coordinators", "kill_active_coordinator",

@@ -7,6 +7,7 @@ by process id; namespaces and the bridge go with it.
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -22,18 +23,22 @@ START_TIMEOUT_S = float(os.environ.get("ONGGI_START_TIMEOUT_S", "30"))
 
 
 def free_ports(count):
-    """Ports that nobody listened on a moment ago."""
-    sockets = []
-    try:
-        for _ in range(count):
-            one = socket.socket()
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind(("127.0.0.1", 0))
-            sockets.append(one)
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports that nobody listened on a moment ago, from below those that connections are given."""
+    ports = []
+    while len(ports) < count:
+        port = random.randrange(12_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            ports.append(port)
+    return ports
+
+
+_given = set()
 
 
 def run(*command, check=True):
@@ -312,8 +317,9 @@ class Cluster:
     def admin(self, *arguments, check=True):
         """Runs an administration command (`onggi ARGUMENTS --output json`); returns what it prints."""
         command = [binary(), *map(str, arguments), "--output", "json", "--endpoint",
-                   ",".join(node.rpc for node in self.nodes), "--insecure"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+                   ",".join(node.rpc for node in self.nodes)]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ONGGI_")}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
         if check and done.returncode != 0:
             raise AssertionError(f"{' '.join(command)}: {done.returncode}: {done.stderr}")
         return json.loads(done.stdout) if done.stdout.strip() else None

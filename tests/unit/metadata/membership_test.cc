@@ -1,5 +1,6 @@
 #include "replication/metadata/membership.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -171,6 +172,34 @@ TEST_F(MembershipTest, RefusesACopiedOrOldDirectory) {
   EXPECT_EQ(Register(copy, Description("a:1")).status().message(),
             "this data directory is not the one that node 1 joined with: disk id d9, the catalog "
             "has d1");
+}
+
+TEST_F(MembershipTest, RefusesACopyWhileTheNodeLives) {
+  const auto first = Register(Fresh("d1"), Description("a:1", 1));
+  ASSERT_TRUE(first.ok());
+  SetAlive(1, true);
+  const auto copy = Register(Known(*first), Description("b:1", 2));
+  EXPECT_EQ(copy.status().code(), Code::kConditionFailed);
+  EXPECT_THAT(copy.status().message(), ::testing::HasSubstr("node 1 is alive at a:1: this is a copy"));
+  EXPECT_TRUE(Register(Known(*first), Description("a:1", 3)).ok());  // it restarts
+  SetAlive(1, false);
+  EXPECT_TRUE(Register(Known(*first), Description("b:1", 4)).ok());  // it has moved
+}
+
+TEST_F(MembershipTest, RefusesADirectoryThatWasCopiedBeforeTheNodeLastRan) {
+  const auto first = Register(Fresh("d1"), Description("a:1", 1));
+  ASSERT_TRUE(first.ok());
+  NodeIdentity then = Known(*first);
+  then.boots = {1};
+  NodeIdentity now = then;
+  now.boots = {1, 2};
+  ASSERT_TRUE(Register(now, Description("a:1", 2)).ok());
+  now.boots = {1, 2, 3};  // its process ended before it knew that it was registered
+  ASSERT_TRUE(Register(now, Description("a:1", 3)).ok());
+  then.boots.push_back(4);
+  const auto old = Register(then, Description("a:1", 4));
+  EXPECT_EQ(old.status().code(), Code::kConditionFailed);
+  EXPECT_THAT(old.status().message(), ::testing::HasSubstr("has run since this data directory was copied"));
 }
 
 TEST_F(MembershipTest, RefusesWhoWasDecommissionedOrRemoved) {
