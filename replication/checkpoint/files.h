@@ -38,8 +38,9 @@ struct FileInfo {
   bool operator==(const FileInfo&) const = default;
 };
 
-/// xxh3 (64 bits, seed 0), in one go and in pieces.
+/// xxh3 (64 bits, seed 0).
 uint64_t Xxh3(std::string_view bytes);
+/// The same of bytes that come in pieces.
 class Xxh3Stream {
  public:
   Xxh3Stream();

@@ -39,6 +39,11 @@ grpc::ServerUnaryReactor* CheckpointService::Impl::OnOffer(grpc::CallbackServerC
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const CheckpointInfo info = FromOffer(offer);
   Status status = CheckCaller(offer.cluster_id(), info.from, *context->auth_context());
+  if (status.code() == Code::kUnavailable) {
+    // This node is not ready, or does not know the sender yet. Without our code: it asks again.
+    reactor->Finish({grpc::StatusCode::UNAVAILABLE, status.message()});
+    return reactor;
+  }
   if (status.ok() && info.to.node != options_.self) {
     status = InvalidArgument("wrong node: this is node " + options_.self.ToString());
   }
