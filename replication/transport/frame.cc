@@ -21,6 +21,8 @@ constexpr size_t kMinSharedPayload = 8 << 10;
 /// What a message costs in a frame besides its payloads, roughly.
 constexpr size_t kMessageOverhead = 128;
 constexpr size_t kEntryOverhead = 8;
+/// Names and reasons, which end up in logs.
+constexpr size_t kMaxText = 512;
 
 std::string_view Bytes(const Payload& payload) {
   return payload == nullptr ? std::string_view() : std::string_view(*payload);
@@ -169,13 +171,13 @@ Status ReadHeartbeatAck(const wire::HeartbeatAck& in, NodeId from, lease::Heartb
 }
 
 void ReadHello(const wire::Hello& in, Hello* out) {
-  out->cluster_id = in.cluster_id();
+  out->cluster_id = in.cluster_id().substr(0, kMaxText);
   out->node = NodeId(in.node());
   out->boot = in.boot();
   out->min_version = in.min_version();
   out->max_version = in.max_version();
   out->to = NodeId(in.to_node());
-  out->software_version = in.software_version();
+  out->software_version = in.software_version().substr(0, kMaxText);
 }
 
 }  // namespace
@@ -384,7 +386,7 @@ Status FrameReader::Read(std::string_view frame, FrameContent* content) {
     return Malformed("head");
   }
   if (head->has_hello()) ReadHello(head->hello(), &content->hello.emplace());
-  if (head->has_goodbye()) content->goodbye = head->goodbye().reason();
+  if (head->has_goodbye()) content->goodbye = head->goodbye().reason().substr(0, kMaxText);
   if (head->has_heartbeat_ack()) {
     RETURN_IF_ERROR(
         ReadHeartbeatAck(head->heartbeat_ack(), peer_, &content->heartbeat_ack.emplace()));
