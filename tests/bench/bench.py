@@ -382,7 +382,7 @@ def verdict_table(rows):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("name", nargs="?", default="all", choices=["api", "start", "large", "all"])
+    parser.add_argument("name", nargs="?", default="all", choices=["api", "grpc", "start", "large", "all"])
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--gigabytes", type=float, default=5)
@@ -395,6 +395,9 @@ def main():
         results = bench_api(options.seconds, options.rounds, not options.no_peers)
         sections.append(api_tables(results))
         rows += verdicts(results)
+    if options.name in ("grpc", "all"):
+        from grpc_bench import bench_grpc
+        sections.append(bench_grpc(options.seconds, options.rounds))
     if options.name in ("start", "all"):
         bench_start(rows)
     if options.name in ("large", "all"):
