@@ -164,6 +164,23 @@ def fuzz():
     return passed, failed
 
 
+simulation_arguments = []
+
+
+def simulation():
+    """Seeded clusters in one process, and whether they would notice mistakes (tests/simulation)."""
+    build("release")
+    report = RESULTS / "simulation.json"
+    report.unlink(missing_ok=True)
+    binary = ROOT / "build" / "release" / "tests" / "simulation" / "simulation"
+    command([binary, "--json", report, *simulation_arguments])
+    if not report.exists():
+        return 0, 1
+    results = json.loads(report.read_text(), strict=False)["results"]
+    failed = sum(1 for result in results if result["error"])
+    return len(results) - failed, failed
+
+
 def with_server(folder):
     def run():
         build("release")
@@ -174,6 +191,7 @@ def with_server(folder):
 LAYERS = [
     Layer("tidy", lambda: pytest("tidy")),
     Layer("unit", unit),
+    Layer("simulation", simulation),
     Layer("integration", with_server("integration")),
     Layer("differential", with_server("differential")),
     Layer("crash", with_server("crash")),
@@ -185,6 +203,11 @@ LAYERS = [
 
 def main():
     names = sys.argv[1:]
+    for flag in ("--seeds", "--first", "--seconds", "--seed"):  # of the simulation
+        if flag in names:
+            place = names.index(flag)
+            simulation_arguments.extend(names[place:place + 2])
+            del names[place:place + 2]
     unknown = set(names) - {layer.name for layer in LAYERS}
     if unknown:
         print(f"no such layer: {', '.join(sorted(unknown))}; there are: "

@@ -158,16 +158,19 @@ struct SetReplication {
 };
 /// R11: the primary cannot act (its disk hangs, its state machine is stuck): it resigns now.
 struct Resign {};
-/// R13, on the primary: entry `index` is a Split, applied here. Once every in-sync replica has
-/// applied it too (so each holds its child, durably), the swap cuts the range at `key` and makes
-/// the child's key. Given again by every new reign that finds the key still uncut.
+/// R13, on the primary: entry `index` is a Split, applied here. Once every in-sync replica Holds
+/// its child (those that do not within kAckTimeout are left out, if enough do), the swap cuts the
+/// range at `key` and makes the child's key. Given again by every new reign that finds the key
+/// still uncut, and with another Split entry where too few hold a child (ARCHITECTURE.md, "Splits
+/// and merges").
 struct FinishSplit {
   FinishSplit() {}
   LogIndex index;
   std::string key;  ///< first key of the child
   PartitionId child;
-  /// The child's replica on each node that held the parent when Split was proposed.
-  std::map<NodeId, ReplicaId> child_replicas;
+  /// By the parent's replica, the child's on the same node: of all that Split names. (By replica: a
+  /// node that lost its disk and came again as another member must not bring the child's back.)
+  std::map<Member, ReplicaId> child_replicas;
 };
 /// R14, on the right neighbour's primary: entry `index` is a Freeze, applied here: the state
 /// machine admits nothing more. Once every in-sync replica has applied it, Frozen{revision} is the

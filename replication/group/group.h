@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "common/ids.h"
@@ -69,6 +70,8 @@ class Group {
   LogIndex FirstNeeded() const;
   /// On the primary: has this learner caught up, so that it could be swapped in?
   bool Ready(const Member& learner) const { return CaughtUp(learner) && !Suspect(learner); }
+  /// What it knows and waits for, for a person who looks into a partition that does not move.
+  std::string Describe() const;
   /// On the primary: entries that the slowest in-sync member has yet to acknowledge; 0 otherwise.
   uint64_t Lag() const;
 

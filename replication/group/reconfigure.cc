@@ -101,17 +101,17 @@ bool Group::DesiredShape(Proposal* wanted) const {
     Configuration child;
     bool all = true;
     for (const Member& member : now.in_sync) {
-      const auto id = split_->child_replicas.find(member.node);
+      const auto id = split_->child_replicas.find(member);
       const bool held = id != split_->child_replicas.end() &&
                         (HeldBy(member, split_->index) || Mutated(Mutation::kSplitBeforeHeld));
       all = all && held;
       if (!held) continue;
       child.in_sync.push_back({member.node, id->second});
-      if (member == self_) child.primary = child.in_sync.back();
+      // Best here, where the requests go on to; but this replica may have come with a checkpoint.
+      if (member == self_ || child.in_sync.size() == 1) child.primary = child.in_sync.back();
     }
     const bool late = shape_since_ && now_ - *shape_since_ >= kAckTimeout;
-    if (child.primary == Member() || child.in_sync.size() < now.min_in_sync || !(all || late))
-      return false;
+    if (child.in_sync.size() < now.min_in_sync || !(all || late)) return false;
     child.epoch = Epoch(1);
     child.range_start = split_->key;
     child.range_end = now.range_end;

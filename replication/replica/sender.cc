@@ -14,7 +14,8 @@ namespace {
 constexpr auto kStreamTimeout = std::chrono::seconds(1);
 constexpr auto kReadRetryInterval = std::chrono::milliseconds(50);
 constexpr auto kMinCheckpointRetry = std::chrono::milliseconds(500);
-constexpr auto kMaxCheckpointRetry = std::chrono::milliseconds(30'000);
+// A partition may be waiting for just this learner.
+constexpr auto kMaxCheckpointRetry = std::chrono::milliseconds(2'000);
 
 }  // namespace
 
@@ -49,7 +50,10 @@ bool Replica::SendPart(const group::Member& to, group::AppendMessage message,
   append.entries = std::move(entries);
   transport::GroupMessage out;
   out.body = std::move(append);
-  return SendMessage(to, std::move(out));
+  if (SendMessage(to, std::move(out))) return true;
+  // A reign that begins may not know yet who is gone.
+  if (!options_.transport->Connected(to.node)) Step(group::PeerLost{to});
+  return false;
 }
 
 void Replica::Do(const group::SendAck& action) {
@@ -205,7 +209,7 @@ void Replica::OnStreamRead(const group::Member& to, Epoch epoch, LogIndex from,
   stream.progress = home_.Now();
   const bool done = stream.message.previous.index == stream.message.last;
   if (!SendPart(to, std::move(part), std::move(entries)) || done) {
-    found->second.stream.reset();
+    if (const auto again = peers_.find(to); again != peers_.end()) again->second.stream.reset();
     return;
   }
   PumpStream(to);

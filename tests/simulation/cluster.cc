@@ -252,18 +252,25 @@ void Cluster::Heal() {
   }
   // Everybody catches up, and what was written can be read.
   RunFor(seconds(3));
-  if (!truth_.error().empty()) return;
-  for (const std::string& key : keys_) {
-    bool read = false;
-    for (const auto& node : nodes_) {
-      const uint64_t floor = truth_.Floor(key);
-      if (const auto version = node->process->StrongRead(key)) {
+  std::set<std::string> unread(keys_.begin(), keys_.end());
+  const auto read = [&] {
+    std::erase_if(unread, [&](const std::string& key) {
+      for (const auto& node : nodes_) {
+        const uint64_t floor = truth_.Floor(key);
+        const auto version = node->process->StrongRead(key);
+        if (!version) continue;
         truth_.ReadAnswered(key, floor, version->version, version->value);
-        read = true;
+        return true;
       }
-    }
-    if (!read) truth_.Fail("no strong read of key " + key + " after healing" + Describe());
-  }
+      return false;
+    });
+    return unread.empty();
+  };
+  const Time since = scheduler_.now();
+  while (truth_.error().empty() && !read() && scheduler_.now() < since + kRecovery)
+    RunFor(milliseconds(50));
+  if (!unread.empty())
+    truth_.Fail("no strong read of key " + *unread.begin() + " after healing" + Describe());
 }
 
 std::string Cluster::Describe() {
@@ -284,15 +291,9 @@ std::string Cluster::Describe() {
       if (machine == nullptr) continue;
       const group::Group& group = machine->replica().group();
       text += "\n    node " + node->id.ToString() + " replica " + machine->replica_id().ToString() +
-              " role " + std::to_string(static_cast<int>(group.role())) + " epoch " +
-              group.configuration().epoch.ToString() + " revision " + group.revision().ToString() +
-              " last " + group.last_index().ToString() + " durable " +
-              group.durable_index().ToString() + " commit " + group.commit_index().ToString() +
-              " applied " + machine->state().applied.index.ToString() +
-              (group.serving() ? " serving" : "") +
-              (machine->replica().ServesStrongReads() ? " leased" : "") + " frozen " +
-              machine->state().frozen.ToString() + " end '" + machine->state().end + "'" +
-              (machine->busy_with_shape() ? " busy" : "");
+              ": " + group.Describe() + (machine->replica().ServesStrongReads() ? " leased" : "") +
+              " frozen " + machine->state().frozen.ToString() + " end '" + machine->state().end +
+              "'" + (machine->busy_with_shape() ? " busy" : "") + machine->Describe();
     }
   }
   return text;

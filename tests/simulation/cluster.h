@@ -106,6 +106,14 @@ class Cluster {
   void Asked(PartitionId partition, Revision expected, const group::Configuration& configuration);
   const std::string& FirstEnd(PartitionId partition) { return first_ends_[partition]; }
   void SetFirstEnd(PartitionId partition, const std::string& end) { first_ends_[partition] = end; }
+  /// Somebody sees a partition in the map, or sees it gone.
+  void Seen(PartitionId partition) {
+    if (seen_.insert(partition).second && partition.value > profile_.partitions)
+      truth_.CountSplit();
+  }
+  void Deleted(PartitionId partition) {
+    if (deleted_.insert(partition).second) truth_.CountMerge();
+  }
   bool verbose = false;
   void Say(const std::string& what);
 
@@ -152,6 +160,8 @@ class Cluster {
   std::set<std::pair<NodeId, NodeId>> cuts_;
   std::map<PartitionId, std::vector<Swap>> swaps_;
   std::set<PartitionId> touched_;
+  std::set<PartitionId> seen_;
+  std::set<PartitionId> deleted_;
   std::vector<std::string> keys_;
   std::map<PartitionId, std::string> first_ends_;
   uint64_t replicas_ = 100;

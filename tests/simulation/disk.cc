@@ -14,6 +14,7 @@ uint64_t State::Hash() const {
     hash ^= hash >> 29;
   };
   for (const auto& [key, value] : data) {
+    if (!end.empty() && key >= end) break;  // the child's, until the key is cut
     for (const char c : key) mix(static_cast<unsigned char>(c));
     mix(value.version);
     mix(value.value);

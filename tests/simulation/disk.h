@@ -23,7 +23,8 @@ struct Version {
 struct State {
   LogPosition applied;
   std::map<std::string, Version> data;
-  /// A split that was applied, until the key shows it.
+  /// A split that was applied, until the key shows it: `data` has the child's part till then, so
+  /// that it is on as many disks as before.
   struct Split {
     LogIndex index;
     uint64_t operation = 0;

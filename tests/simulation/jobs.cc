@@ -34,6 +34,7 @@ void Jobs::Swap(PartitionId partition, const group::Configuration& configuration
 void Jobs::AddLearner(PartitionId partition, NodeId node, ReplicaId replica) {
   Process* process = cluster_->ProcessOf(node);
   if (process == nullptr || cluster_->node(node).paused(cluster_->scheduler().now())) return;
+  process->DropReplica(partition);
   if (process->disk().images.count(partition) != 0) return;
   process->CreateReplica(partition, replica);
   Revision revision;
@@ -64,6 +65,7 @@ void Jobs::Repair() {
                                    [&](const auto& member) { return member.node == node->id; });
       if (!has && node->process != nullptr) free.push_back(node->id);
     }
+    if (Machine* primary = cluster_->Primary(partition)) SplitAgain(primary, *key);
     size_t whole = 0;
     bool removed = false;
     for (const group::Member& member : members) {
@@ -82,7 +84,9 @@ void Jobs::Repair() {
       return move.partition == partition;
     });
     const auto wanted = replication_.find(partition);
-    const uint32_t replication = wanted == replication_.end() ? key->replication : wanted->second;
+    // A partition that is about to have fewer may need one more to get there.
+    const uint32_t replication =
+        std::max(key->replication, wanted == replication_.end() ? 0 : wanted->second);
     if (whole < replication && !free.empty()) {
       AddLearner(partition, free[cluster_->random().Below(free.size())], cluster_->NextReplica());
     } else if (!moving && key->in_sync.size() >= replication && !key->learners.empty()) {
@@ -176,6 +180,18 @@ void Jobs::Split() {
   std::string at = "k0";
   at[1] = static_cast<char>('0' + cluster_->random().Below(10));
   primary->Split(at, cluster_->NextPartition(), std::move(replicas));
+}
+
+/// A split whose members were replaced before enough of them had their part of the child.
+void Jobs::SplitAgain(Machine* primary, const group::Configuration& key) {
+  if (!primary->state().split) return;
+  const Operation& split = cluster_->truth().operation(primary->state().split->operation);
+  std::map<NodeId, ReplicaId> missing;
+  for (const group::Member& member : key.in_sync) {
+    if (split.child_replicas.count({member.node, member.replica}) == 0)
+      missing[member.node] = cluster_->NextReplica();
+  }
+  if (!missing.empty()) primary->Split(split.key, split.child, std::move(missing));
 }
 
 // Merges. -----------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ class Jobs {
   void AddLearner(PartitionId partition, NodeId node, ReplicaId replica);
   void RemoveLearner(PartitionId partition, const group::Member& member);
   void Swap(PartitionId partition, const group::Configuration& configuration, Revision expected);
+  void SplitAgain(Machine* primary, const group::Configuration& key);
   void GoOn();
   bool GoOn(const Moving& move);
   bool GoOn(Merging* merge);

@@ -25,11 +25,35 @@ void Machine::Started() { Holds(); }
 void Machine::Holds() {
   if (state_.split) {
     const Operation& split = process_->truth().operation(state_.split->operation);
-    if (process_->disk().images.count(split.child) != 0)
+    const auto child = process_->disk().images.find(split.child);
+    const auto named = split.child_replicas.find({process_->id(), replica_id_});
+    if (child != process_->disk().images.end() && named != split.child_replicas.end() &&
+        named->second == child->second.replica)
       replica_->Ask(group::Holds{state_.split->index});
   } else if (state_.absorbed) {
     replica_->Ask(group::Holds{state_.absorbed->index});
   }
+}
+
+std::string Machine::Describe() const {
+  std::string text;
+  if (leads_) text += " leads";
+  if (moving_) text += " moving " + *moving_;
+  if (freezing_) text += " freezing";
+  if (thawing_) text += " thawing";
+  if (absorbing_) text += " absorbing";
+  if (merging_) text += " merging";
+  if (state_.split) {
+    const Operation& split = process_->truth().operation(state_.split->operation);
+    text += " split " + state_.split->index.ToString() + " child " + split.child.ToString() + ":";
+    for (const auto& [parent, child] : split.child_replicas) {
+      text +=
+          " " + parent.node.ToString() + "/" + parent.replica.ToString() + "=" + child.ToString();
+    }
+    const auto image = process_->disk().images.find(split.child);
+    if (image != process_->disk().images.end()) text += " here " + image->second.replica.ToString();
+  }
+  return text;
 }
 
 // Requests. ---------------------------------------------------------------------------------------
@@ -80,21 +104,26 @@ std::optional<Version> Machine::StrongRead(const std::string& key) const {
 
 void Machine::Split(const std::string& key, PartitionId child,
                     std::map<NodeId, ReplicaId> replicas) {
-  if (!leads_ || !replica_->leading() || busy_with_shape() || configuration_ == nullptr) return;
-  if (key <= configuration_->range_start || !Serves(key)) return;
+  if (!leads_ || !replica_->leading() || configuration_ == nullptr) return;
   Operation operation;
-  operation.type = Operation::Type::kSplit;
-  operation.key = key;
-  operation.child = child;
-  operation.end = configuration_->range_end;
+  if (state_.split && !moving_) {  // too few had been there
+    operation = process_->truth().operation(state_.split->operation);
+    if (operation.child != child) return;
+  } else {
+    if (busy_with_shape() || key <= configuration_->range_start || !Serves(key)) return;
+    operation.type = Operation::Type::kSplit;
+    operation.key = key;
+    operation.child = child;
+    operation.end = configuration_->range_end;
+  }
   for (const auto* members : {&configuration_->in_sync, &configuration_->learners}) {
     for (const group::Member& member : *members) {
       if (replicas.count(member.node) != 0)
-        operation.child_replicas[{member.node, member.replica}] = replicas[member.node];
+        operation.child_replicas.try_emplace({member.node, member.replica}, replicas[member.node]);
     }
   }
   LogPosition position;
-  moving_ = key;
+  moving_ = operation.key;
   if (!Propose(process_->truth().Add(std::move(operation)), &position)) moving_.reset();
 }
 
@@ -188,20 +217,11 @@ Status Machine::ApplyOperation(const Operation& operation, uint64_t id, LogIndex
       process_->truth().Wrote(operation.key, operation.version, operation.value);
       break;
     case Operation::Type::kSplit: {
-      State child;
-      // Not an empty log's: an empty replica must not pass for one that has this.
-      child.applied = {Epoch(1), LogIndex(1)};
-      const auto from = state_.data.lower_bound(operation.key);
-      const auto to =
-          operation.end.empty() ? state_.data.end() : state_.data.lower_bound(operation.end);
-      child.data.insert(from, to);
-      state_.data.erase(from, state_.data.end());
       state_.split = State::Split{index, id};
       state_.end = operation.key;
-      child.end = operation.end;
       moving_.reset();
       // The child first, and both durable: a replay would find the child's log begun.
-      process_->MakeChild(operation, replica_id_, child);
+      MakeChild();
       FlushState();
       Later([this] {
         Holds();
@@ -223,7 +243,10 @@ Status Machine::ApplyOperation(const Operation& operation, uint64_t id, LogIndex
       state_.absorbed.reset();
       // Otherwise the merge has come to nothing, or this replica is no part of it.
       if (!process_->FrozenAt(operation.right, operation.freeze)) break;
-      state_.absorbed = State::Absorbed{index, id, process_->StateOf(operation.right).data};
+      state_.absorbed = State::Absorbed{index, id, {}};
+      for (const auto& [key, version] : process_->StateOf(operation.right).data) {
+        if (InRange(key, operation.start, operation.end)) state_.absorbed->data[key] = version;
+      }
       FlushState();  // a replay would find the neighbour gone
       Later([this, index] {
         FlushState();
@@ -238,6 +261,7 @@ Status Machine::ApplyOperation(const Operation& operation, uint64_t id, LogIndex
                                partition_.ToString() + ": lacks what a merge brought");
         return Internal("merge");
       }
+      state_.data.erase(state_.data.lower_bound(operation.start), state_.data.end());
       state_.data.insert(state_.absorbed->data.begin(), state_.absorbed->data.end());
       state_.absorbed.reset();
       state_.end = operation.end;
@@ -248,6 +272,19 @@ Status Machine::ApplyOperation(const Operation& operation, uint64_t id, LogIndex
   return Status::Ok();
 }
 
+/// This node's replica of the child, if it is named and not there.
+void Machine::MakeChild() {
+  const Operation& split = process_->truth().operation(state_.split->operation);
+  State child;
+  // Not an empty log's: an empty replica must not pass for one that has this.
+  child.applied = {Epoch(1), LogIndex(1)};
+  child.end = split.end;
+  for (const auto& [key, version] : state_.data) {
+    if (InRange(key, split.key, split.end)) child.data[key] = version;
+  }
+  process_->MakeChild(split, replica_id_, std::move(child));
+}
+
 /// On the primary: has the metadata key follow the log.
 void Machine::FinishShape() {
   if (!leads_ || !state_.split) return;
@@ -256,8 +293,7 @@ void Machine::FinishShape() {
   finish.index = state_.split->index;
   finish.key = operation.key;
   finish.child = operation.child;
-  for (const auto& [parent, child] : operation.child_replicas)
-    finish.child_replicas[parent.first] = child;
+  finish.child_replicas = operation.child_replicas;
   replica_->Ask(finish);
 }
 
@@ -319,7 +355,10 @@ void Machine::OnConfiguration(std::shared_ptr<const group::Configuration> config
   const std::string& end = configuration_->range_end;
   if (state_.split) {
     const std::string& key = process_->truth().operation(state_.split->operation).key;
-    if (!end.empty() && end <= key) state_.split.reset();
+    if (!end.empty() && end <= key) {
+      state_.split.reset();
+      state_.data.erase(state_.data.lower_bound(key), state_.data.end());
+    }
   }
   if (state_.absorbed && end == process_->truth().operation(state_.absorbed->operation).end) {
     absorbing_ = false;
@@ -367,8 +406,9 @@ Result<LogPosition> Machine::InstallCheckpoint(const std::string& directory) {
   state_ = found->second;
   process_->checkpoints().erase(found);
   process_->truth().Begins(partition_, state_.applied, state_.Hash());
-  FlushState();
   if (configuration_ != nullptr) OnConfiguration(configuration_, Revision());
+  if (state_.split) MakeChild();
+  FlushState();
   Later([this] { Holds(); });
   return state_.applied;
 }

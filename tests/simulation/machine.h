@@ -63,6 +63,7 @@ class Machine final : public replica::StateMachine {
     LogIndex freeze;
     Revision revision;
   };
+  std::string Describe() const;
   const std::optional<Grant>& grant() const { return grant_; }
 
   /// The state on disk becomes what it is now.
@@ -101,6 +102,7 @@ class Machine final : public replica::StateMachine {
   Status ApplyOperation(const Operation& operation, uint64_t id, LogIndex index);
   bool Propose(uint64_t operation, LogPosition* position);
   void Later(std::function<void()> run);
+  void MakeChild();
   void FinishShape();
   void FinishAbsorb(LogIndex index);
   void FinishMerge();

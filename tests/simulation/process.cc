@@ -346,6 +346,7 @@ void Process::ReadMap() {
 void Process::OnMapEntry(PartitionId partition, const group::Configuration& configuration,
                          Revision revision) {
   map_[partition] = {configuration, revision};
+  cluster_->Seen(partition);
   // A partition that nobody has led begins on its primary's node.
   if (configuration.epoch == Epoch(0) && configuration.primary.node == id() &&
       disk().images.count(partition) == 0) {
@@ -359,6 +360,7 @@ void Process::OnMapEntry(PartitionId partition, const group::Configuration& conf
 }
 
 void Process::OnMapDeleted(PartitionId partition, Revision revision) {
+  cluster_->Deleted(partition);
   map_.erase(partition);
   if (const auto host = hosts_.find(partition); host != hosts_.end())
     host->second->replica().OnKeyDeleted(revision);
@@ -435,26 +437,28 @@ void Process::RemoveLater(PartitionId partition, ReplicaId replica) {
 }
 
 void Process::CollectGarbage() {
-  std::vector<PartitionId> unnamed;
+  std::vector<PartitionId> old;
   for (const auto& [partition, image] : disk().images) {
-    if (hosts_.count(partition) != 0) continue;
-    if (cluster_->scheduler().now() - image.made < seconds(6)) continue;
-    bool child = false;
-    for (const auto& [parent, other] : disk().images) {
-      const auto host = hosts_.find(parent);
-      const State& state = host == hosts_.end() ? other.state : host->second->state();
-      if (state.split)
-        child = child || truth().operation(state.split->operation).child == partition;
-    }
-    const auto key = cluster_->Key(partition);
-    if (!child && (!key || !key->Names({id(), image.replica}))) unnamed.push_back(partition);
+    if (cluster_->scheduler().now() - image.made >= seconds(6)) old.push_back(partition);
   }
-  for (const PartitionId partition : unnamed) {
-    disk().images.erase(partition);
-    (void)log_->RemoveGroup(partition);
-    (void)log_->Flush();
-    Changed(partition);
+  for (const PartitionId partition : old) DropReplica(partition);
+}
+
+/// node.proto DropReplica: of a replica that no key names, nor any split that is to be finished.
+void Process::DropReplica(PartitionId partition) {
+  const auto image = disk().images.find(partition);
+  if (image == disk().images.end() || hosts_.count(partition) != 0) return;
+  for (const auto& [parent, other] : disk().images) {
+    const auto host = hosts_.find(parent);
+    const State& state = host == hosts_.end() ? other.state : host->second->state();
+    if (state.split && truth().operation(state.split->operation).child == partition) return;
   }
+  const auto key = cluster_->Key(partition);
+  if (key && key->Names({id(), image->second.replica})) return;
+  disk().images.erase(image);
+  (void)log_->RemoveGroup(partition);
+  (void)log_->Flush();
+  Changed(partition);
 }
 
 /// Only what the key, read after this process began, still calls new may be empty.

@@ -72,6 +72,7 @@ class Process final : public std::enable_shared_from_this<Process> {
   void CreateReplica(PartitionId partition, ReplicaId replica);
   /// Removes replicas that no key names (any more).
   void CollectGarbage();
+  void DropReplica(PartitionId partition);
 
   // The machines' side.
   /// Where a partition's data ended when it came into being.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/ids.h"
+#include "replication/group/configuration.h"
 
 namespace onggi::simulation {
 
@@ -31,7 +32,7 @@ struct Operation {
   PartitionId child;
   std::string end;  ///< of the range as it was; kAbsorb, kMerged: of the right neighbour's
   /// By the parent's replica: a node that has lost its disk since must not bring the child's back.
-  std::map<std::pair<NodeId, ReplicaId>, ReplicaId> child_replicas;
+  std::map<group::Member, ReplicaId> child_replicas;
   // kAbsorb, kMerged
   PartitionId right;
   LogIndex freeze;    ///< the right neighbour's Freeze
@@ -79,6 +80,11 @@ class Truth {
   uint64_t acknowledged() const { return acknowledged_; }
   uint64_t reads() const { return reads_; }
   uint64_t reigns() const { return reigns_; }
+  /// Of which the key tells.
+  uint64_t splits() const { return splits_; }
+  uint64_t merges() const { return merges_; }
+  void CountSplit() { ++splits_; }
+  void CountMerge() { ++merges_; }
 
  private:
   struct Entry {
@@ -101,6 +107,8 @@ class Truth {
   uint64_t acknowledged_ = 0;
   uint64_t reads_ = 0;
   uint64_t reigns_ = 0;
+  uint64_t splits_ = 0;
+  uint64_t merges_ = 0;
 };
 
 }  // namespace onggi::simulation
