@@ -184,6 +184,7 @@ class Call : public Tag, public std::enable_shared_from_this<Call> {
   grpc::Status status_;
 };
 
+/// A request with the types of its messages: gives the answer, or the last try's error, to `done`.
 template <class Request, class Response>
 class TypedCall final : public Call {
  public:
