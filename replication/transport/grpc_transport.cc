@@ -8,6 +8,9 @@
 namespace onggi::transport {
 namespace {
 
+/// How long a peer may take to hear that this node stops.
+constexpr std::chrono::milliseconds kStopPatience{200};
+
 grpc::Status Refusal(const std::string& reason) {
   return {grpc::StatusCode::FAILED_PRECONDITION, reason};
 }
@@ -72,26 +75,26 @@ void GrpcTransport::Impl::Stop() {
   }
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
-  std::vector<std::shared_ptr<Stream>> streams;
   for (PeerLink* link : Links()) {
     // With `delivery` held once, no call of the handler is under way, and none begins.
     std::scoped_lock lock(link->delivery, link->mutex);
-    streams.push_back(link->stream);
-    streams.push_back(link->dialing);
     link->stream = nullptr;
     link->DropQueues();
     link->metrics.connected.Set(0);
   }
-  {
-    std::scoped_lock lock(mutex_);
-    streams.insert(streams.end(), pending_.begin(), pending_.end());
-  }
-  for (const auto& stream : streams) {
-    if (stream != nullptr) stream->Close({grpc::StatusCode::UNAVAILABLE, "the node is stopping"});
-  }
-  streams.clear();
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return live_streams_ == 0; });
+  const std::set<std::shared_ptr<Stream>> streams = live_;
+  lock.unlock();
+  // Whoever called is told why; gRPC has no such word for whoever answered.
+  const grpc::Status why(grpc::StatusCode::UNAVAILABLE, "the node is stopping");
+  for (const auto& stream : streams) stream->Close(why, stream->dialed());
+  const auto ended = [this] { return live_.empty(); };
+  lock.lock();
+  if (changed_.wait_for(lock, kStopPatience, ended)) return;
+  lock.unlock();
+  for (const auto& stream : streams) stream->AbortNow();
+  lock.lock();
+  changed_.wait(lock, ended);
 }
 
 void GrpcTransport::Impl::Wake() {
@@ -185,7 +188,7 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* GrpcTransport::Impl
     if (pending_.size() >= kMaxPending) return new RefusedStream("too many connections");
     stream = ServerStream::Make(this, context, options_.self);
     pending_.insert(stream);
-    ++live_streams_;
+    live_.insert(stream);
   }
   stream->Begin();
   return stream.get();
@@ -507,7 +510,7 @@ void GrpcTransport::Impl::OnEnded(const std::shared_ptr<Stream>& stream,
   }
   std::scoped_lock lock(mutex_);
   pending_.erase(stream);
-  --live_streams_;
+  live_.erase(stream);
   // Under the lock: Stop() may return, and this object end, as soon as it is released.
   changed_.notify_all();
 }

@@ -106,7 +106,7 @@ class GrpcTransport::Impl final : public Stream::Events {
   std::condition_variable changed_;
   bool started_ = false;                       // guarded by mutex_
   bool wake_ = false;                          // guarded by mutex_
-  size_t live_streams_ = 0;                    // guarded by mutex_
+  std::set<std::shared_ptr<Stream>> live_;     // guarded by mutex_: all that have not ended
   std::set<std::shared_ptr<Stream>> pending_;  // guarded by mutex_: accepted, no Hello yet
   std::atomic<bool> stopping_{false};
   std::atomic<bool> healthy_{true};

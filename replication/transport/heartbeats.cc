@@ -108,7 +108,7 @@ void GrpcTransport::Impl::Dial(PeerLink* link) {
     }
     link->channel = std::move(channel);
     link->dialing = stream;
-    ++live_streams_;
+    live_.insert(stream);
   }
   stream->Begin();
 }

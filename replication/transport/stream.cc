@@ -110,7 +110,16 @@ void Stream::WriteDone(bool ok) {
   if (ok) events_->OnWritten(self_);
 }
 
+void Stream::AbortNow() {
+  std::scoped_lock lock(mutex_);
+  if (!done_) Abort();
+}
+
 void Stream::Done(const grpc::Status& status) {
+  {
+    std::scoped_lock lock(mutex_);
+    done_ = true;
+  }
   const std::shared_ptr<Stream> held = std::move(self_);
   events_->OnEnded(held, status);
 }

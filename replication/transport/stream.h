@@ -57,6 +57,9 @@ class Stream : public std::enable_shared_from_this<Stream> {
   /// is told `status`, if it still listens. The first call counts. Any thread.
   void Close(const grpc::Status& status, bool abort = true);
 
+  /// For one that was closed without: what is being written is lost. Any thread.
+  void AbortNow();
+
   bool dialed() const { return dialed_; }
   virtual const grpc::AuthContext& auth() const = 0;
   virtual std::string peer_address() const = 0;
@@ -99,6 +102,7 @@ class Stream : public std::enable_shared_from_this<Stream> {
   int starting_ = 0;     // guarded by mutex_: operations whose call has not returned
   bool closed_ = false;  // guarded by mutex_
   bool ended_ = false;   // guarded by mutex_: EndOperations was called
+  bool done_ = false;    // guarded by mutex_: gRPC has let go
   grpc::Status status_;  // guarded by mutex_: of Close
   grpc::ByteBuffer incoming_;
   grpc::ByteBuffer outgoing_;
