@@ -173,6 +173,7 @@ void Client::StartProbe(Endpoint* endpoint) {
 
 void Client::OnSuccess(Endpoint* endpoint, const etcdserverpb::ResponseHeader& header) {
   Alive(endpoint);
+  SawRevision(header);
   endpoint->failures = 0;
   if (header.raft_term() <= endpoint->term) return;
   endpoint->term = header.raft_term();
@@ -185,7 +186,7 @@ void Client::AbandonLost(Endpoint* endpoint) {
   if (Loop::Clock::now() - endpoint->term_since < kTermGrace) return;
   for (Call* call : endpoint->calls) {
     if (call->kind_ == Kind::kWrite && call->started_ < endpoint->term_since) {
-      call->context_->TryCancel();
+      call->Cancel("its leader was replaced while it was on its way");
     }
   }
 }
@@ -232,8 +233,9 @@ Endpoint* Client::Pick(const Endpoint* avoid) {
       if (!Ready(*endpoint)) continue;
       if (chosen == nullptr || endpoint->bad_until < chosen->bad_until) chosen = endpoint.get();
     }
+    return chosen;
   }
-  if (chosen != nullptr && chosen != current_ && !keep) {
+  if (!keep) {
     if (current_->last_answer != SteadyTime()) {  // else it never served
       log::Info("etcd member changed", "from", current_->address, "to", chosen->address);
       metrics_->switches->Add();
@@ -264,7 +266,7 @@ void Client::Lose(Endpoint* endpoint, const std::string& why) {
   Blame(endpoint, why);
   // What is under way holds the old channel.
   Connect(endpoint);
-  for (Call* call : std::set(endpoint->calls)) call->context_->TryCancel();
+  for (Call* call : endpoint->calls) call->Cancel("the member gave no sign of life");
   for (EndpointListener* listener : listeners_) listener->OnEndpointLost(endpoint);
 }
 
@@ -295,6 +297,8 @@ void Client::Try(const std::shared_ptr<Call>& call) {
     // Longer each time: it may be the answer that is slow to send.
     left = std::min(left, options_.attempt_timeout * (1u << std::min(call->attempts_ - 1, 4u)));
   }
+  call->Reset();
+  call->canceled_ = nullptr;
   call->context_ = std::make_unique<grpc::ClientContext>();
   call->context_->set_deadline(Loop::Deadline(left));
   if (call->needs_token_) {
@@ -323,8 +327,11 @@ void Call::Done(bool /*ok*/) {
 }
 
 void Client::OnFailure(const std::shared_ptr<Call>& call, const grpc::Status& status) {
-  const Failure failure = Classify(status);
+  Failure failure = Classify(status);
   Endpoint* const endpoint = call->avoid_;
+  if (status.error_code() == grpc::StatusCode::CANCELLED && call->canceled_ != nullptr) {
+    failure.status = Unavailable(std::string("etcd: no answer: ") + call->canceled_);
+  }
   if (failure.answered) Alive(endpoint);
   // A member that gave other signs of life meanwhile is slow, or its leader is; that is no reason
   // for everybody to leave it.
@@ -445,7 +452,7 @@ void Client::Close() {
   unauthenticated_.clear();
   for (const auto& call : std::set(calls_)) {
     if (call->endpoint_ != nullptr) {
-      call->context_->TryCancel();  // Done answers
+      call->Cancel("the metadata store was closed");  // Done answers
     } else {
       Answer(call, Closed());
     }

@@ -5,6 +5,8 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/async_unary_call.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -98,6 +100,11 @@ class Client {
   bool RenewToken(const Failure& failure);
   void RenewToken();
   bool uses_token() const { return !options_.user.empty(); }
+  /// The newest revision that any member has spoken of. Thread-safe.
+  Revision newest() const { return Revision(newest_.load()); }
+  void SawRevision(const etcdserverpb::ResponseHeader& header) {
+    newest_ = std::max(newest_.load(), static_cast<uint64_t>(header.revision()));
+  }
   /// A sign of life.
   void Alive(Endpoint* endpoint) { endpoint->last_answer = Loop::Clock::now(); }
   /// Not the first choice for a while.
@@ -150,6 +157,7 @@ class Client {
   bool has_token_ = false;  ///< or there is no need of one
   bool authenticating_ = false;
   SteadyTime next_authentication_{};
+  std::atomic<uint64_t> newest_{0};  ///< written by the loop's thread
   bool closed_ = false;
 };
 
@@ -164,7 +172,15 @@ class Call : public Tag, public std::enable_shared_from_this<Call> {
  protected:
   friend class Client;
 
+  void Cancel(const char* why) {
+    canceled_ = why;
+    context_->TryCancel();
+  }
+
+  /// Starts an attempt with a fresh context_.
   virtual void Issue(Endpoint& endpoint, grpc::CompletionQueue* queue) = 0;
+  /// Drops what the last attempt left; it lives in the memory of that attempt's context.
+  virtual void Reset() = 0;
   virtual const etcdserverpb::ResponseHeader& header() const = 0;
   virtual void Succeed() = 0;
   virtual void Fail(Status status) = 0;
@@ -178,7 +194,8 @@ class Call : public Tag, public std::enable_shared_from_this<Call> {
   Endpoint* avoid_ = nullptr;     ///< failed last
   unsigned attempts_ = 0;
   std::chrono::milliseconds pause_{0};
-  Status last_;  ///< why the last attempt failed
+  const char* canceled_ = nullptr;  ///< why the attempt was
+  Status last_;                     ///< why the last attempt failed
   std::string token_;
   std::unique_ptr<grpc::ClientContext> context_;
   grpc::Status status_;
@@ -201,6 +218,7 @@ class TypedCall final : public Call {
     reader_ = method_(endpoint, context_.get(), request_, queue);
     reader_->Finish(&response_, &status_, this);
   }
+  void Reset() override { reader_.reset(); }
   const etcdserverpb::ResponseHeader& header() const override { return response_.header(); }
   void Succeed() override { done_(std::move(response_)); }
   void Fail(Status status) override { done_(std::move(status)); }

@@ -248,7 +248,8 @@ void LeaseKeeper::Release(const std::shared_ptr<LeaseState>& lease) {
   AskRevoke(lease->id, [](const Status&) {});
 }
 
-void LeaseKeeper::Lose(const std::shared_ptr<LeaseState>& lease) {
+// By value: it may be the last reference but for the one in the map.
+void LeaseKeeper::Lose(std::shared_ptr<LeaseState> lease) {
   lease->ended = true;
   if (leases_.erase(lease->id) > 0) client_->metrics().leases->Add(-1);
   client_->metrics().lost_leases->Add();

@@ -59,7 +59,7 @@ class LeaseKeeper final : public EndpointListener {
                  const Result<etcdserverpb::LeaseGrantResponse>& result,
                  const MetadataStore::LeaseCallback& done);
   void AskRevoke(LeaseId id, MetadataStore::StatusCallback done);
-  void Lose(const std::shared_ptr<LeaseState>& lease);
+  void Lose(std::shared_ptr<LeaseState> lease);
   void Open();
   void Detach();
   void Send(const std::shared_ptr<LeaseState>& lease);

@@ -207,7 +207,7 @@ class Store final : public EtcdStore {
  private:
   /// Runs `begin` on the loop's thread with the function that answers, or answers at once.
   template <class Answer>
-  void Submit(Operation operation, std::function<void(Answer)> callback,
+  void Submit(Operation operation, size_t bytes, std::function<void(Answer)> callback,
               std::function<void(std::function<void(Answer)>)> begin);
 
   static Status StatusOf(const Status& status) { return status; }
@@ -222,6 +222,7 @@ class Store final : public EtcdStore {
   const std::shared_ptr<etcd::Poster> poster_;
   std::atomic<bool> closed_{false};
   std::atomic<size_t> pending_{0};
+  std::atomic<size_t> pending_bytes_{0};
 
   // The loop's thread's.
   Client client_;
@@ -264,17 +265,20 @@ void Store::Close() {
 }
 
 template <class Answer>
-void Store::Submit(Operation operation, std::function<void(Answer)> callback,
+void Store::Submit(Operation operation, size_t bytes, std::function<void(Answer)> callback,
                    std::function<void(std::function<void(Answer)>)> begin) {
   if (closed_) return callback(Closed());
-  if (pending_.fetch_add(1) >= options_.max_pending) {
+  const bool full = pending_.fetch_add(1) >= options_.max_pending;
+  if (pending_bytes_.fetch_add(bytes) + bytes > options_.max_pending_bytes || full) {
     --pending_;
+    pending_bytes_ -= bytes;
     return callback(Status(Code::kResourceExhausted, "too many metadata requests in flight"));
   }
   metrics_.pending->Add(1);
-  std::function<void(Answer)> finish = [this, operation, callback,
+  std::function<void(Answer)> finish = [this, operation, bytes, callback,
                                         start = Loop::Clock::now()](Answer answer) {
     --pending_;
+    pending_bytes_ -= bytes;
     metrics_.pending->Add(-1);
     metrics_.Finished(operation, StatusOf(answer), Loop::Clock::now() - start);
     callback(std::move(answer));
@@ -284,7 +288,7 @@ void Store::Submit(Operation operation, std::function<void(Answer)> callback,
 
 void Store::AsyncRange(std::string start, std::string end, size_t limit, RangeCallback callback) {
   Submit<Result<RangeResult>>(
-      Operation::kRange, std::move(callback),
+      Operation::kRange, 0, std::move(callback),
       [this, start = std::move(start), end = std::move(end), limit](RangeCallback done) {
         std::make_shared<RangeReader>(&client_, start, end, limit, std::move(done))->Start();
       });
@@ -295,7 +299,8 @@ void Store::AsyncCommit(Transaction transaction, TransactionCallback callback) {
   auto request = std::make_shared<etcdserverpb::TxnRequest>(
       ToEtcd(std::move(transaction), options_.key_prefix));
   Submit<Result<TransactionResult>>(
-      Operation::kCommit, std::move(callback), [this, request](TransactionCallback done) {
+      Operation::kCommit, request->ByteSizeLong(), std::move(callback),
+      [this, request](TransactionCallback done) {
         const auto method = [](etcd::Endpoint& endpoint, grpc::ClientContext* context,
                                const etcdserverpb::TxnRequest& asked,
                                grpc::CompletionQueue* queue) {
@@ -319,7 +324,8 @@ std::unique_ptr<WatchHandle> Store::Watch(std::string prefix, Revision from,
   watch->end = PrefixEnd(watch->key);
   watch->executor = std::move(executor);
   watch->callback = std::move(callback);
-  watch->next = from;
+  // "From now on": whatever is asked after this call has a greater revision than any seen so far.
+  watch->next = from == Revision() ? Revision(client_.newest().value + 1) : from;
   poster_->Post([this, watch] { watches_.Add(watch); });
   return std::make_unique<WatchEnd>(std::move(watch), &watches_, poster_);
 }
@@ -327,14 +333,14 @@ std::unique_ptr<WatchHandle> Store::Watch(std::string prefix, Revision from,
 void Store::AsyncGrantLease(std::chrono::seconds ttl, asio::any_io_executor executor,
                             std::function<void()> lost, LeaseCallback callback) {
   Submit<Result<std::unique_ptr<LeaseHandle>>>(
-      Operation::kGrantLease, std::move(callback),
+      Operation::kGrantLease, 0, std::move(callback),
       [this, ttl, executor = std::move(executor), lost = std::move(lost)](LeaseCallback done) {
         leases_.Grant(ttl, executor, lost, std::move(done));
       });
 }
 
 void Store::AsyncRevokeLease(LeaseId lease, StatusCallback callback) {
-  Submit<Status>(Operation::kRevokeLease, std::move(callback),
+  Submit<Status>(Operation::kRevokeLease, 0, std::move(callback),
                  [this, lease](StatusCallback done) { leases_.Revoke(lease, std::move(done)); });
 }
 

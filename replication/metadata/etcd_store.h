@@ -43,8 +43,10 @@ struct EtcdOptions {
   std::chrono::milliseconds probe_interval{250};
   std::chrono::milliseconds probe_timeout{500};
 
-  /// Requests past this many in flight are refused with kResourceExhausted.
+  /// Requests past this many, or with this many bytes of transactions, in flight are refused with
+  /// kResourceExhausted.
   size_t max_pending = 10'000;
+  size_t max_pending_bytes = 256u << 20;
   /// As many bytes of keys and values at most are read by one range; more: kResourceExhausted.
   size_t max_range_bytes = 512u << 20;
   /// Watch events that wait for a slow callback, per watch. Past that, the watch is taken off the

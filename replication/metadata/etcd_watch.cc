@@ -17,7 +17,7 @@ namespace {
 constexpr milliseconds kFirstPause{20};
 constexpr milliseconds kLastPause{1000};
 constexpr milliseconds kNoEndpointPause{20};
-constexpr milliseconds kRetryPause{200};
+constexpr milliseconds kRefusedPause{200};
 /// A stream is asked for progress after so much silence, and left if it has said nothing at all.
 constexpr milliseconds kQuiet{1000};
 constexpr milliseconds kMute{3000};
@@ -107,6 +107,7 @@ class WatchHub::Stream : public std::enable_shared_from_this<Stream> {
         last_message_ = Loop::Clock::now();
         member_ = response_.header().member_id();
         client_->Alive(endpoint_);
+        client_->SawRevision(response_.header());
         hub_->OnMessage(this, response_);
         if (hub_ != nullptr) Read();
       } else {
@@ -181,11 +182,7 @@ void WatchHub::Add(std::shared_ptr<WatchState> watch) {
   if (watches_.empty() && !opened_once_) Tick();
   watches_.insert(watch);
   client_->metrics().watches->Add(1);
-  if (watch->next == Revision()) {
-    FindStart(watch);
-  } else {
-    Create(watch);
-  }
+  Create(watch);
   Open();
 }
 
@@ -197,25 +194,6 @@ void WatchHub::Remove(const std::shared_ptr<WatchState>& watch) {
 
 void WatchHub::Resume(const std::shared_ptr<WatchState>& watch) {
   if (watches_.contains(watch) && watch->wire_id == 0) Create(watch);
-}
-
-/// "From now on" is from a revision that everybody agrees on, so that a change of member before the
-/// watch is made leaves no gap.
-void WatchHub::FindStart(const std::shared_ptr<WatchState>& watch) {
-  etcdserverpb::RangeRequest request;
-  request.set_key(watch->key.empty() ? std::string(1, '\0') : watch->key);
-  request.set_count_only(true);
-  const auto done = [this, watch](const Result<etcdserverpb::RangeResponse>& result) {
-    if (closed_ || !watches_.contains(watch)) return;
-    if (result.ok()) {
-      watch->next = Revision(ToRevision(result->header().revision()).value + 1);
-      return Create(watch);
-    }
-    client_->loop().After(kRetryPause, [this, watch] {
-      if (!closed_ && watches_.contains(watch)) FindStart(watch);
-    });
-  };
-  client_->Range(std::move(request), Loop::Clock::now() + client_->options().request_timeout, done);
 }
 
 void WatchHub::Open() {
@@ -241,7 +219,7 @@ void WatchHub::OpenLater() {
 }
 
 void WatchHub::Create(const std::shared_ptr<WatchState>& watch) {
-  if (stream_ == nullptr || watch->next == Revision() || watch->paused || watch->ended) return;
+  if (stream_ == nullptr || watch->paused || watch->ended) return;
   watch->wire_id = ++last_wire_id_;
   watch->created = false;
   watch->asked_progress = false;
@@ -255,6 +233,7 @@ void WatchHub::Create(const std::shared_ptr<WatchState>& watch) {
   create.set_progress_notify(true);
   create.set_fragment(true);
   create.set_watch_id(watch->wire_id);
+  asked_.push_back(watch->wire_id);
   stream_->Write(std::move(request));
 }
 
@@ -279,7 +258,13 @@ void WatchHub::OnMessage(Stream* stream, const WatchResponse& response) {
     }
     return;
   }
-  const auto it = by_wire_id_.find(response.watch_id());
+  int64_t wire_id = response.watch_id();
+  if (response.created()) {
+    // Answers to creations come in their order. A refusal may not say whose it is.
+    if (wire_id < 0 && !asked_.empty()) wire_id = asked_.front();
+    while (!asked_.empty() && asked_.front() <= wire_id) asked_.pop_front();
+  }
+  const auto it = by_wire_id_.find(wire_id);
   if (it == by_wire_id_.end()) return;  // given up meanwhile
   const std::shared_ptr<WatchState> watch = it->second;
   if (response.canceled()) return OnCanceled(watch, response);
@@ -355,7 +340,7 @@ void WatchHub::OnCanceled(const std::shared_ptr<WatchState>& watch, const WatchR
     // What etcd says for an expired token. The token is the stream's.
     client_->RenewToken();
     Detach();
-    pause_ = std::clamp(2 * pause_, kRetryPause, kLastPause);
+    pause_ = std::clamp(2 * pause_, kRefusedPause, kLastPause);
     return OpenLater();
   }
   client_->loop().After(kLastPause, [this, watch] {
@@ -391,6 +376,7 @@ void WatchHub::Detach() {
   avoid_ = stream_->endpoint();
   std::exchange(stream_, nullptr)->Detach();
   by_wire_id_.clear();
+  asked_.clear();
   for (const auto& watch : watches_) {
     watch->wire_id = 0;
     watch->held.clear();

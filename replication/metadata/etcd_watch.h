@@ -27,7 +27,7 @@ struct WatchState {
   std::atomic<bool> paused{false};  ///< off the stream until there are fewer
 
   // The loop's thread's.
-  Revision next;         ///< events from here on are yet to be delivered; 0: not known yet
+  Revision next;         ///< events from here on are yet to be delivered
   int64_t wire_id = 0;   ///< on the present stream; 0: not on it
   bool created = false;  ///< etcd has said so
   bool asked_progress = false;
@@ -69,7 +69,6 @@ class WatchHub final : public EndpointListener {
   void OnEnd(Stream* stream, const grpc::Status& status);
   /// Leaves the stream to itself; every watch is off it.
   void Detach();
-  void FindStart(const std::shared_ptr<WatchState>& watch);
   void Create(const std::shared_ptr<WatchState>& watch);
   void Leave(const std::shared_ptr<WatchState>& watch);
   void Deliver(const std::shared_ptr<WatchState>& watch, WatchBatch batch);
@@ -79,6 +78,7 @@ class WatchHub final : public EndpointListener {
   std::set<std::shared_ptr<WatchState>> watches_;
   std::map<int64_t, std::shared_ptr<WatchState>> by_wire_id_;
   int64_t last_wire_id_ = 0;
+  std::deque<int64_t> asked_;  ///< creations without an answer, in order
   std::shared_ptr<Stream> stream_;
   Endpoint* avoid_ = nullptr;
   std::chrono::milliseconds pause_{0};

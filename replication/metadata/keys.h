@@ -58,7 +58,8 @@ std::string FormatId(uint64_t id);
 /// nullopt for anything that FormatId does not write.
 std::optional<uint64_t> ParseId(std::string_view text);
 
-/// The ids at the end of a key made by Table, Partition, Node, Alive or Job; nullopt for other keys.
+/// The ids at the end of a key made by Table, Partition, Node, Alive or Job; nullopt for other
+/// keys.
 std::optional<TableId> ParseTable(std::string_view key);
 struct PartitionKey {
   TableId table;

@@ -205,7 +205,8 @@ asio::awaitable<Result<Membership>> RegisterNode(MetadataStore& store, NodeIdent
     auto cluster = co_await EnsureCluster(store, identity.cluster_id, clock);
     if (!cluster.ok()) co_return std::move(cluster).status();
     membership.cluster = *cluster;
-    // Compared, so that no version is put in force between the check and the commit.
+    // Compared, so that no version is put in force between the check and the commit; and put again as
+    // it is, so that whoever puts one in force finds that somebody has joined since it looked.
     Result<KeyValue> cluster_kv = co_await store.Get(std::string(keys::kCluster));
     if (!cluster_kv.ok()) co_return std::move(cluster_kv).status();
     if (!membership.cluster.ParseFromString(cluster_kv->value)) {
@@ -225,6 +226,7 @@ asio::awaitable<Result<Membership>> RegisterNode(MetadataStore& store, NodeIdent
 
     Transaction transaction;
     transaction.compares.push_back(Compare::At(cluster_kv->key, cluster_kv->mod_revision));
+    transaction.puts.push_back({cluster_kv->key, cluster_kv->value});
     const std::string next_key = keys::NextNode();
     if (identity.node != NodeId()) {
       Result<proto::Node> record = Rejoin(members, identity, description);

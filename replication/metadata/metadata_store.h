@@ -80,7 +80,8 @@ struct WatchEvent {
   KeyValue kv;
 };
 
-/// Events of one or more whole revisions, oldest first. A revision is never cut in two.
+/// Events of one or more whole revisions, oldest first. A revision is never cut in two. Without
+/// events: only `revision` has advanced.
 struct WatchBatch {
   std::vector<WatchEvent> events;
   /// All events through this revision have been delivered.
@@ -145,7 +146,8 @@ class MetadataStore {
 
   /// Calls `callback` on `executor` (use a strand, or a single-threaded context: batches are posted
   /// in revision order) with the events of keys that begin with `prefix`, from `from` on
-  /// (Revision 0: from now on). Ends with the handle, or after `compacted`.
+  /// (Revision 0: from now on; nothing that is asked after the call is missed, and something of
+  /// just before may be seen). Ends with the handle, or after `compacted`.
   virtual std::unique_ptr<WatchHandle> Watch(std::string prefix, Revision from,
                                              boost::asio::any_io_executor executor,
                                              WatchCallback callback) = 0;

@@ -315,7 +315,7 @@ TEST_P(ConformanceTest, AWatchOfForgottenEventsSaysCompacted) {
 }
 
 TEST_P(ConformanceTest, KeysEndWithTheirLease) {
-  auto lease = backend_->Grant(*store_, seconds(2));
+  auto lease = backend_->Grant(*store_, seconds(1));
   ASSERT_TRUE(lease.ok()) << lease.status().ToString();
   EXPECT_TRUE((*lease)->alive());
   auto seen = Watch("l/", Revision());
@@ -324,7 +324,7 @@ TEST_P(ConformanceTest, KeysEndWithTheirLease) {
   Put("l/freed", "2");
   Put("l/free", "1");
   // It is kept alive.
-  backend_->RunFor(milliseconds(4000));
+  backend_->RunFor(milliseconds(2500));
   EXPECT_THAT(backend_->Show(*store_, "l/"), ElementsAre("l/bound=1", "l/free=1", "l/freed=2"));
   EXPECT_TRUE((*lease)->alive());
   const LeaseId id = (*lease)->id();
