@@ -9,25 +9,24 @@ namespace onggi::group {
 
 enum class Mutation : uint8_t {
   kNone,
-  kCommitWithoutOne,        ///< R2: one member's acknowledgement is not waited for
-  kAddBeforeMatch,          ///< R3: a replica is added that has not caught up
-  kServeWithoutLease,       ///< R5: strong reads look at no lease
-  kForgetPromises,          ///< R5, R7: no promise and no restart wait is waited out
-  kSkipEpochStart,          ///< R7: serves before the epoch-start entry
-  kAddAtCommit,             ///< R3: matches the commit index, not the epoch start
-  kAcknowledgeBeforeSync,   ///< R1
-  kAcknowledgeLast,         ///< R1: the last index instead of the match
-  kCommitWithoutClamp,      ///< R2: a backup's commit index is what the primary sent
-  kSettleByReading,         ///< R3: an unchanged key settles an unknown swap
-  kResumeReign,             ///< R7: a restarted process leads on
-  kLeaseWithoutEpoch,       ///< R5: acknowledgements except no partition
-  kLeaseOfAnotherProcess,   ///< R5: a lease counts whoever of the node gave it
-  kCoordinatorEndsNothing,  ///< R1: a reign goes on in another's configuration
-  kServeAfterGivingUp,      ///< R8, R11: strong reads go on after a transfer or a resignation
-  kShrinkBelowMinimum,      ///< R4
-  kSplitBeforeHeld,         ///< R13: the child is named before every replica has it
-  kMergeBeforeHeld,         ///< R14: the range grows before every replica has the data
-  kThawWithoutEpoch,        ///< R14: a grant is taken back without a new epoch
+  kCommitWithoutOne,       ///< R2: one member's acknowledgement is not waited for
+  kAddBeforeMatch,         ///< R3: a replica is added that has not caught up
+  kServeWithoutLease,      ///< R5: strong reads look at no lease
+  kForgetPromises,         ///< R5, R7: no promise and no restart wait is waited out
+  kSkipEpochStart,         ///< R7: serves before the epoch-start entry
+  kAddAtCommit,            ///< R3: matches the commit index, not the epoch start
+  kAcknowledgeBeforeSync,  ///< R1
+  kAcknowledgeLast,        ///< R1: the last index instead of the match
+  kCommitWithoutClamp,     ///< R2: a backup's commit index is what the primary sent
+  kSettleByReading,        ///< R3: an unchanged key settles an unknown swap
+  kResumeReign,            ///< R7: a restarted process leads on
+  kLeaseWithoutEpoch,      ///< R5: acknowledgements except no partition
+  kLeaseOfAnotherProcess,  ///< R5: a lease counts whoever of the node gave it
+  kServeAfterGivingUp,     ///< R8, R11: strong reads go on after a transfer or a resignation
+  kShrinkBelowMinimum,     ///< R4
+  kSplitBeforeHeld,        ///< R13: the child is named before every replica has it
+  kMergeBeforeHeld,        ///< R14: the range grows before every replica has the data
+  kThawWithoutEpoch,       ///< R14: a grant is taken back without a new epoch
 };
 
 #ifdef ONGGI_MUTATIONS

@@ -16,8 +16,7 @@ namespace onggi::group {
 bool Group::Continues(const Configuration& configuration) const {
   if (role_ != Role::kPrimary || configuration.primary != self_) return false;
   if (configuration.boot != boot_ || configuration.epoch <= dead_epoch_) return false;
-  if (configuration.epoch == config_->epoch || Mutated(Mutation::kCoordinatorEndsNothing))
-    return true;
+  if (configuration.epoch == config_->epoch) return true;
   return std::any_of(outstanding_.begin(), outstanding_.end(), [&](const Proposal& asked) {
     return asked.configuration.epoch == configuration.epoch &&
            asked.configuration.in_sync == configuration.in_sync &&
@@ -123,8 +122,12 @@ void Group::On(const ConfigurationSeen& event, Actions* actions) {
   }
   if (Mutated(Mutation::kSettleByReading) && !swap_in_flight_ && role_ == Role::kPrimary) {
     outstanding_.clear();
-    suspended_ = false;
+    suspended_ = reading_ = false;
+    publish_ = true;
+    ask_again_at_.reset();
     AdvanceCommit(actions);
+    MaybeReconfigure(actions);
+    return;
   }
   // An unchanged key settles nothing (R3). After a refusal it must have changed: ask again.
   if (reading_) ask_again_at_ = now_ + kRetryInterval;
@@ -179,7 +182,10 @@ void Group::On(const SwapResult& event, Actions* actions) {
       }
       break;
     }
-    case SwapResult::Outcome::kUnknown: ask_again_at_ = now_ + kRetryInterval; break;
+    case SwapResult::Outcome::kUnknown:
+      ask_again_at_ = now_ + kRetryInterval;
+      if (Mutated(Mutation::kSettleByReading)) AskToRead(actions);
+      break;
   }
 }
 

@@ -2,7 +2,8 @@
 // that takes time is a task in a bag; each step runs, drops or repeats one at random. After every
 // step the rules' promises are checked (replication.md, "What the tests must try").
 //
-// Leases are not here yet: promotion comes at random moments, which only reads would notice.
+// This is the group alone, without leases: promotion comes at moments at which no lease would allow
+// it, which only reads would notice. Whole clusters run in tests/simulation.
 
 #include <gtest/gtest.h>
 
