@@ -97,7 +97,7 @@ void Replica::TrimWindow() {
 // Apply. ------------------------------------------------------------------------------------------
 
 void Replica::ApplyCommitted() {
-  while (applied_.index < commit_ && !apply_blocked_ && !installing_ && !stopped_) {
+  while (applied_.index < commit_ && !apply_blocked_ && !installing_ && !alone_ && !stopped_) {
     if (LogIndex(applied_.index.value + 1) < window_.first()) {
       ReadToApply();
       return;
@@ -113,20 +113,64 @@ bool Replica::ApplyBatch() {
   for (LogIndex index(applied_.index.value + 1); index <= commit_ && index < window_.next();
        ++index.value) {
     const Window::Entry& entry = window_.At(index);
+    if (machine_->AppliesAlone(entry.type)) {
+      if (!batch_.empty()) break;
+      StartAlone(entry.position, entry.type, std::string(entry.payload.view()));
+      return false;
+    }
     batch_.push_back({entry.position, entry.type, entry.payload.view()});
     bytes += entry.payload.size();
     if (bytes >= kApplyBytes) break;
   }
   CHECK(!batch_.empty());
-  if (const Status status = machine_->Apply(batch_); !status.ok()) {
+  return ApplyEntries().ok();
+}
+
+/// What batch_ has.
+Status Replica::ApplyEntries() {
+  if (Status status = machine_->Apply(batch_); !status.ok()) {
     BlockApply(status);
-    return false;
+    return status;
   }
   applied_ = batch_.back().position;
   window_.PopThrough(applied_.index);
   news_applied_ = true;
   Step(group::Applied{applied_.index});
-  return true;
+  return Status::Ok();
+}
+
+void Replica::StartAlone(LogPosition position, uint8_t type, std::string payload) {
+  struct Work {
+    CommittedEntry entry;
+    std::string payload;
+    Result<bool> holds = false;
+  };
+  auto work = std::make_shared<Work>();
+  work->payload = std::move(payload);
+  work->entry = {position, type, work->payload};
+  alone_ = true;
+  const bool submitted = Block([this, work] { work->holds = machine_->ApplyAlone(work->entry); },
+                               [this, work] { FinishAlone(work->entry, work->holds); });
+  if (submitted) return;
+  alone_ = false;
+  BlockApply(Unavailable("the disk has too much work queued"));
+}
+
+void Replica::FinishAlone(const CommittedEntry& entry, const Result<bool>& holds) {
+  alone_ = false;
+  if (stopped_) return;
+  if (!holds.ok()) {
+    BlockApply(holds.status());
+    return;
+  }
+  applied_ = entry.position;
+  window_.PopThrough(applied_.index);
+  machine_->OnAppliedAlone(entry);
+  news_applied_ = true;
+  Step(group::Applied{applied_.index});
+  if (*holds) Step(group::Holds{entry.position.index});
+  ApplyCommitted();
+  Notify();
 }
 
 /// What this process did not see, or has given up for memory.
@@ -162,24 +206,18 @@ void Replica::OnReadToApply(LogIndex from, Result<std::vector<log::Entry>> read)
     return;
   }
   batch_.clear();
-  for (const log::Entry& entry : *read) {
+  for (log::Entry& entry : *read) {
     if (entry.index > commit_) break;
-    batch_.push_back({{entry.epoch, entry.index}, entry.type, entry.payload});
-  }
-  if (!batch_.empty() && !apply_blocked_) {
-    if (const Status status = machine_->Apply(batch_); !status.ok()) {
-      if (status.code() == Code::kCorruption) {
-        Fatal(status);
+    if (machine_->AppliesAlone(entry.type)) {
+      if (batch_.empty() && !apply_blocked_) {
+        StartAlone({entry.epoch, entry.index}, entry.type, std::move(entry.payload));
         return;
       }
-      BlockApply(status);
-    } else {
-      applied_ = batch_.back().position;
-      window_.PopThrough(applied_.index);
-      news_applied_ = true;
-      Step(group::Applied{applied_.index});
+      break;
     }
+    batch_.push_back({{entry.epoch, entry.index}, entry.type, entry.payload});
   }
+  if (!batch_.empty() && !apply_blocked_) (void)ApplyEntries();
   ApplyCommitted();
   Notify();
 }

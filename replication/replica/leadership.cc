@@ -21,7 +21,15 @@ std::chrono::milliseconds Until(BootTime then, BootTime now) {
 
 void Replica::Do(const group::LearnedPrimary& action) {
   lease_->OnLearnedPrimary(action, home_.Now());
-  primary_lost_ = false;
+  LookForPrimary();
+}
+
+/// Of a primary that has not been connected to since it is known, no loss would be told.
+void Replica::LookForPrimary() {
+  const NodeId node = group_.configuration().primary.node;
+  primary_lost_ = options_.transport != nullptr && node != options_.self.node &&
+                  !options_.transport->Connected(node);
+  ConsiderPromotion();
 }
 
 void Replica::Do(const group::PrimaryResigned& action) {
@@ -78,7 +86,10 @@ void Replica::OnPeerConnected(NodeId node) {
   for (const auto* members : {&configuration.in_sync, &configuration.learners}) {
     for (const group::Member& member : *members) {
       if (member.node != node) continue;
-      if (const auto peer = peers_.find(member); peer != peers_.end()) peer->second.stream.reset();
+      if (const auto peer = peers_.find(member); peer != peers_.end()) {
+        peer->second.stream.reset();
+        peer->second.checkpoint_failures = 0;
+      }
       Step(group::PeerConnected{member});
     }
   }
@@ -110,7 +121,7 @@ void Replica::ConsiderPromotion() {
 void Replica::InstallCheckpoint(Epoch epoch, LogPosition position, std::string directory,
                                 std::function<void(Status)> done) {
   Status refusal;
-  if (stopped_ || installing_) {
+  if (stopped_ || installing_ || alone_) {
     refusal = Unavailable("the replica is busy or closing");
   } else if (epoch < group_.configuration().epoch) {
     refusal = {Code::kConditionFailed, "the checkpoint is of an earlier reign"};
@@ -167,6 +178,8 @@ void Replica::OnCheckpointInstalled(LogPosition position, const Status& status) 
   log_base_ = position.index;
   commit_ = std::max(commit_, position.index);
   Step(group::CheckpointInstalled{position});
+  if (stopped_) return;
+  if (const std::optional<LogIndex> holds = machine_->OnInstalled()) Step(group::Holds{*holds});
 }
 
 }  // namespace onggi::replica

@@ -77,6 +77,7 @@ Status Replica::Start(LogPosition applied, group::Configuration configuration, R
   start.revision = revision;
   start.now = ToGroupTime(home_.Now());
   Step(start);
+  if (!stopped_) LookForPrimary();
   return Status::Ok();
 }
 

@@ -51,6 +51,13 @@ class StateMachine {
   virtual Status Apply(std::span<const CommittedEntry> entries) = 0;
   /// Apply() has failed: what may be done that it succeeds. On a thread that may block.
   virtual Status Recover() = 0;
+  /// Does applying an entry of this type take work on the disk? Then it is not given to Apply().
+  virtual bool AppliesAlone(uint8_t /*type*/) const { return false; }
+  /// Such an entry: true when the disk has what it is about (group::Holds). On a thread that may
+  /// block; nothing else is applied meanwhile. Errors as Apply().
+  virtual Result<bool> ApplyAlone(const CommittedEntry& /*entry*/) { return false; }
+  /// It has been applied.
+  virtual void OnAppliedAlone(const CommittedEntry& /*entry*/) {}
 
   /// Entries up to `commit` are committed, and cannot be applied now (Apply() has failed).
   virtual void OnCommitBlocked(LogIndex commit) = 0;
@@ -84,6 +91,8 @@ class StateMachine {
   /// Replaces the state by the checkpoint in `directory`, which is consumed, whole or not at all,
   /// durably. On a thread that may block; nothing else is called meanwhile.
   virtual Result<LogPosition> InstallCheckpoint(const std::string& directory) = 0;
+  /// It has been installed, and the group knows. The entry to say group::Holds of, if any.
+  virtual std::optional<LogIndex> OnInstalled() { return std::nullopt; }
 };
 
 /// What the replicas of one node share, and each one's own. Plain pointers outlive the replica.
@@ -289,6 +298,9 @@ class Replica final : public Runnable,
   Status RunLogOperation(LogOperation* operation);
   void ApplyCommitted();
   bool ApplyBatch();
+  Status ApplyEntries();
+  void StartAlone(LogPosition position, uint8_t type, std::string payload);
+  void FinishAlone(const CommittedEntry& entry, const Result<bool>& holds);
   void ReadToApply();
   void OnReadToApply(LogIndex from, Result<std::vector<log::Entry>> read);
   void BlockApply(const Status& status);
@@ -313,6 +325,7 @@ class Replica final : public Runnable,
                         const Status& status);
 
   // leadership.cc: leases and promotion.
+  void LookForPrimary();
   void ConsiderPromotion();
   void CheckPromises();
   Status ReplaceState(LogPosition position, const std::string& directory);
@@ -368,6 +381,7 @@ class Replica final : public Runnable,
   LogPosition applied_;
   std::vector<CommittedEntry> batch_;
   bool apply_blocked_ = false;
+  bool alone_ = false;       ///< ApplyAlone() is under way
   bool reading_ = false;     ///< entries to apply are being read from the log
   bool installing_ = false;  ///< a checkpoint: nothing else touches the state
   LogPosition flushed_;      ///< the log may be cut up to here

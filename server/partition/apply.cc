@@ -51,8 +51,8 @@ Status Partition::Apply(std::span<const replica::CommittedEntry> entries) {
   done.Post();
   while (!retries.empty()) {
     WriteTask* const task = retries.Pop();
-    const std::optional<LogIndex> index = requests_.Find(task->request.id);
-    AnswerFromRecord(task, index.value_or(LogIndex()));
+    const RequestTable::Where* const where = requests_.Find(task->request.id);
+    AnswerFromRecord(task, where == nullptr ? std::string() : where->key);
   }
   return Status::Ok();
 }
@@ -106,6 +106,7 @@ void Partition::OnCommitBlocked(LogIndex commit) {
 
 void Partition::OnApplied() {
   Wake();
+  if (absorb_.has_value() && reign_ != Epoch()) FinishMerge();
   // The next batch has gathered meanwhile; what the byte bound held back goes on.
   if (!waiting_.empty()) {
     Drain();
@@ -116,7 +117,7 @@ void Partition::OnApplied() {
 
 // Reigns. -----------------------------------------------------------------------------------------
 
-void Partition::OnReignBegan(Epoch) {
+void Partition::OnReignBegan(Epoch epoch) {
   if (const Status loaded = LoadRequests(); !loaded.ok()) {
     // Without it a retry would apply twice.
     log::Error("cannot read the recent requests", "partition", id_, "status", loaded);
@@ -130,24 +131,48 @@ void Partition::OnReignBegan(Epoch) {
     std::lock_guard lock(statistics_mutex_);
     evaluated_ = statistics_;
   }
+  reign_ = epoch;
+  admit_end_.clear();
+  recounted_ = false;
   serving_.store(!stopping_, std::memory_order_release);
+  FinishSplit();
+  FinishMerge();
+  if (frozen_at() != LogIndex()) {
+    // Whoever froze it has to begin again: the grant was another reign's.
+    freeze_.proposed = true;
+    AskThaw();
+  }
+  Recount();
   Wake();
+}
+
+/// What a neighbour has brought.
+Status Partition::LoadInherited() {
+  const std::string from = MetaKey(RequestTable::kInheritedPrefix);
+  std::string to = from;
+  to.back() = static_cast<char>(to.back() + 1);
+  const auto it = store().NewIterator(from, to, /*reverse=*/false, /*fill_cache=*/false);
+  for (; it->Valid(); it->Next()) {
+    RETURN_IF_ERROR(requests_.LoadOlder(it->key().substr(1), it->value()));
+  }
+  return it->status();
 }
 
 /// Everything before the reign is applied: what the store says is all there is.
 Status Partition::LoadRequests() {
   requests_.Clear();
-  std::string from(1, kMetaSpace);
-  from.append(RequestTable::kKeyPrefix);
-  std::string to = from;
-  to.back() = static_cast<char>(to.back() + 1);
-  const auto it = store().NewIterator(from, to, /*reverse=*/false, /*fill_cache=*/false);
-  for (; it->Valid(); it->Next()) {
-    const std::optional<LogIndex> index = RequestTable::IndexOf(it->key().substr(1));
-    if (!index.has_value()) return Corruption("a record of requests has a malformed key");
-    RETURN_IF_ERROR(requests_.Load(*index, it->value()));
+  for (const std::string_view prefix : {RequestTable::kInheritedPrefix, RequestTable::kKeyPrefix}) {
+    std::string from(1, kMetaSpace);
+    from.append(prefix);
+    std::string to = from;
+    to.back() = static_cast<char>(to.back() + 1);
+    const auto it = store().NewIterator(from, to, /*reverse=*/false, /*fill_cache=*/false);
+    for (; it->Valid(); it->Next()) {
+      RETURN_IF_ERROR(requests_.Load(it->key().substr(1), it->value()));
+    }
+    RETURN_IF_ERROR(it->status());
   }
-  return it->status();
+  return Status::Ok();
 }
 
 /// R12: what is appended may still be committed by whoever leads next; what is not was never asked.
@@ -167,6 +192,13 @@ void Partition::OnReignEnded() {
   latches_.clear();
   collection_latches_.clear();
   requests_.Clear();
+  reign_ = Epoch();
+  freeze_ = Freezing();
+  absorbing_ = LogIndex();
+  grant_ = asked_grant_ = Revision();
+  merged_proposed_ = false;
+  admit_end_.clear();
+  recounted_ = false;
   FailTasks(&waiting_, {Code::kNotPrimary, kNotServed});
   Wake();
 }
@@ -179,7 +211,10 @@ void Partition::OnAdmissionChanged(bool serving) {
 }
 
 /// They were proposed under another reign, whose end has answered their writes.
-void Partition::OnSuffixDropped(LogIndex) { CHECK(in_flight_.empty()); }
+void Partition::OnSuffixDropped(LogIndex from) {
+  CHECK(in_flight_.empty());
+  if (unknown_until_.load() >= from.value) unknown_until_.store(from.value - 1);
+}
 
 void Partition::OnConfiguration(std::shared_ptr<const group::Configuration> configuration,
                                 Revision revision) {
@@ -191,8 +226,25 @@ void Partition::OnConfiguration(std::shared_ptr<const group::Configuration> conf
     std::lock_guard lock(configuration_mutex_);
     configuration_ = known;
   }
+  if (split_.has_value() && configuration->range_end == split_->key) {
+    admit_end_.clear();
+    split_.reset();  // done; a merge may take the range past it again
+  }
+  if (absorb_.has_value() && configuration->range_end != absorb_->start) {
+    asio::post(home_, [self = shared_from_this()] {
+      if (!self->stopping_) self->FinishMerge();
+    });
+  }
+  // While a checkpoint is being installed, its own records are not known yet.
+  const bool absorbed = absorb_.has_value() || installing_.load() || absorbing_ != LogIndex();
+  if (const Status trimmed =
+          TrimForeign(configuration->range_start, configuration->range_end, absorbed);
+      !trimmed.ok()) {
+    // Nobody sees it; the next opening tries again.
+    log::Warn("cannot remove what a split has given away", "partition", id_, "status", trimmed);
+  }
   const group::Member self{environment_.node, place_.replica};
-  readable_.store(configuration->Names(self), std::memory_order_relaxed);
+  readable_.store(configuration->InSync(self), std::memory_order_relaxed);
   if (place_.host != nullptr) place_.host->OnConfiguration(schema_->id, id_, *known);
   Wake();
 }
@@ -211,10 +263,6 @@ void Partition::OnFatal(const Status& status) {
   }
 }
 
-void Partition::OnFrozen(LogIndex, Revision) {}
-void Partition::OnThawed() {}
-void Partition::OnMergeRefused(PartitionId) {}
-
 // Checkpoints. ------------------------------------------------------------------------------------
 
 Result<LogPosition> Partition::MakeCheckpoint(const std::string& directory) {
@@ -232,6 +280,7 @@ void Partition::DropCheckpoint(const std::string& directory) {
 }
 
 Result<LogPosition> Partition::InstallCheckpoint(const std::string& directory) {
+  installing_.store(true);
   ASSIGN_OR_RETURN(const std::string path, InstallStore(Directory(), directory));
   ASSIGN_OR_RETURN(auto opened, storage::PartitionStore::Open(*environment_.storage, path,
                                                               /*create=*/false, StoreEvents()));
@@ -240,10 +289,33 @@ Result<LogPosition> Partition::InstallCheckpoint(const std::string& directory) {
   if (!found) return Corruption(path + ": has no applied state");
   ASSIGN_OR_RETURN(AppliedState state, AppliedState::Decode(value.view()));
   UseStore(std::move(opened));
+  const auto known = configuration();
+  installed_split_.reset();
+  RETURN_IF_ERROR(LoadShape());
+  RETURN_IF_ERROR(TrimForeign(known->configuration.range_start, known->configuration.range_end,
+                              installed_absorb_.has_value()));
+  // Named by a split that is not done, it makes its child from here.
+  installed_holds_ = installed_split_.has_value() &&
+                     known->configuration.range_end != installed_split_->key &&
+                     MakeChild(*installed_split_).ok();
+  applied_index_.store(state.index.value, std::memory_order_relaxed);
   state.statistics.local_indexes.resize(schema_->local_indexes.size());
   std::lock_guard lock(statistics_mutex_);
   statistics_ = state.statistics;
   return LogPosition{state.epoch, state.index};
+}
+
+std::optional<LogIndex> Partition::OnInstalled() {
+  split_ = std::move(installed_split_);
+  installed_split_.reset();
+  absorb_ = std::move(installed_absorb_);
+  installed_absorb_.reset();
+  installing_.store(false);
+  if (split_.has_value() && !Uncut(*split_)) split_.reset();
+  SetRange(replica_->group().configuration());
+  if (installed_holds_ && split_.has_value()) return split_->index;
+  if (absorb_.has_value() && absorb_->held) return absorb_->index;
+  return std::nullopt;
 }
 
 }  // namespace onggi::partition

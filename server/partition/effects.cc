@@ -7,10 +7,25 @@
 namespace onggi::partition {
 namespace {
 
-constexpr char kEffectsVersion = 1;
-constexpr char kAppliedVersion = 1;
+/// By whether the figures are counted or estimated.
+constexpr char kExactVersion = 1;
+constexpr char kEstimatedVersion = 2;
 constexpr char kPut = 1;
 constexpr char kDelete = 2;
+
+char VersionOf(const PartitionStatistics& statistics) {
+  return statistics.estimated ? kEstimatedVersion : kExactVersion;
+}
+
+/// Takes the version; false when it is unknown.
+bool ReadVersion(std::string_view* in, bool* estimated) {
+  if (in->empty() || (in->front() != kExactVersion && in->front() != kEstimatedVersion)) {
+    return false;
+  }
+  *estimated = in->front() == kEstimatedVersion;
+  in->remove_prefix(1);
+  return true;
+}
 
 void AppendStatistics(const PartitionStatistics& statistics, std::string* out) {
   AppendVarint(statistics.item_count, out);
@@ -37,8 +52,17 @@ bool ReadStatistics(std::string_view* in, PartitionStatistics* statistics) {
 
 }  // namespace
 
+void AppendFigures(const PartitionStatistics& statistics, std::string* out) {
+  out->push_back(VersionOf(statistics));
+  AppendStatistics(statistics, out);
+}
+
+bool ReadFigures(std::string_view* in, PartitionStatistics* statistics) {
+  return ReadVersion(in, &statistics->estimated) && ReadStatistics(in, statistics);
+}
+
 void AppliedState::EncodeTo(std::string* out) const {
-  out->push_back(kAppliedVersion);
+  out->push_back(VersionOf(statistics));
   AppendVarint(epoch.value, out);
   AppendVarint(index.value, out);
   AppendStatistics(statistics, out);
@@ -46,14 +70,13 @@ void AppliedState::EncodeTo(std::string* out) const {
 
 Result<AppliedState> AppliedState::Decode(std::string_view bytes) {
   AppliedState state;
-  if (bytes.empty() || bytes[0] != kAppliedVersion) {
-    return Corruption("applied state: unknown version");
-  }
-  bytes.remove_prefix(1);
+  bool estimated;
+  if (!ReadVersion(&bytes, &estimated)) return Corruption("applied state: unknown version");
   if (!ReadVarint(&bytes, &state.epoch.value) || !ReadVarint(&bytes, &state.index.value) ||
       !ReadStatistics(&bytes, &state.statistics) || !bytes.empty()) {
     return Corruption("applied state: malformed");
   }
+  state.statistics.estimated = estimated;
   return state;
 }
 
@@ -75,7 +98,7 @@ void EffectWriter::Delete(char space, std::string_view key) {
 std::string EffectWriter::Finish(const PartitionStatistics& after) {
   std::string payload;
   payload.reserve(operations_.size() + 64);
-  payload.push_back(kEffectsVersion);
+  payload.push_back(VersionOf(after));
   AppendStatistics(after, &payload);
   payload.append(operations_);
   operations_.clear();
@@ -86,14 +109,14 @@ namespace {
 
 template <class Visit>
 Status Walk(std::string_view payload, PartitionStatistics* statistics, const Visit& visit) {
-  if (payload.empty() || payload[0] != kEffectsVersion) {
+  bool estimated;
+  if (!ReadVersion(&payload, &estimated)) {
     return Corruption("log entry: effects of an unknown version");
   }
-  payload.remove_prefix(1);
   PartitionStatistics ignored;
-  if (!ReadStatistics(&payload, statistics != nullptr ? statistics : &ignored)) {
-    return Corruption("log entry: malformed figures");
-  }
+  if (statistics == nullptr) statistics = &ignored;
+  if (!ReadStatistics(&payload, statistics)) return Corruption("log entry: malformed figures");
+  statistics->estimated = estimated;
   while (!payload.empty()) {
     const char operation = payload[0];
     payload.remove_prefix(1);

@@ -25,6 +25,12 @@ namespace onggi::partition {
 enum class EntryType : uint8_t {
   kEpochStart = 1,  ///< opens a reign; no effects
   kWrites = 2,      ///< a batch of effects
+  // Changes of shape (shape.h).
+  kSplit = 3,   ///< what lies at or past a key becomes another partition
+  kFreeze = 4,  ///< the left neighbour is to take this partition in: nothing is admitted any more
+  kThaw = 5,    ///< it is not
+  kAbsorb = 6,  ///< the frozen right neighbour's data is put aside
+  kMerged = 7,  ///< and becomes part of this partition
 };
 
 /// First byte of every key in a partition's store: which ordered space it belongs to.
@@ -39,6 +45,11 @@ inline constexpr std::string_view kAppliedKey{
     "applied",
     8};
 
+/// The store key of what is called so in the meta space.
+inline std::string MetaKey(std::string_view name) {
+  return std::string(1, kMetaSpace).append(name);
+}
+
 /// What one replica has applied: the place in the log and the live figures at that place. One
 /// record in the store, in the same batch as the effects.
 struct AppliedState {
@@ -49,6 +60,10 @@ struct AppliedState {
   void EncodeTo(std::string* out) const;
   static Result<AppliedState> Decode(std::string_view bytes);
 };
+
+/// Figures with their version, as they stand in records.
+void AppendFigures(const PartitionStatistics& statistics, std::string* out);
+bool ReadFigures(std::string_view* in, PartitionStatistics* statistics);
 
 /// Collects the effects of one log entry. Starts with the partition's figures after it.
 class EffectWriter {

@@ -70,7 +70,10 @@ Status Partition::OpenStore(AppliedState* applied) {
   const std::string directory = Directory();
   // Only a partition that no process has ever led may be empty; a named replica that is gone is
   // lost.
-  const bool fresh = config_.boot() == 0;
+  // (A split's child has data, and not the whole key space.)
+  const bool fresh =
+      config_.boot() == 0 &&
+      (config_.epoch() == 0 || (config_.range_start().empty() && config_.range_end().empty()));
   std::error_code error;
   if (!fs::exists(directory, error)) {
     if (!fresh || NodeId(config_.primary().node()) != environment_.node) {
@@ -93,7 +96,9 @@ Status Partition::OpenStore(AppliedState* applied) {
     ASSIGN_OR_RETURN(*applied, AppliedState::Decode(value.view()));
   }
   applied->statistics.local_indexes.resize(schema_->local_indexes.size());
-  return Status::Ok();
+  RETURN_IF_ERROR(LoadShape());
+  installed_holds_ = installed_split_.has_value() && HoldsChild(*installed_split_);
+  return TrimForeign(config_.range_start(), config_.range_end(), installed_absorb_.has_value());
 }
 
 asio::awaitable<Status> Partition::Start() {
@@ -122,12 +127,21 @@ asio::awaitable<Status> Partition::Start() {
   options.disk_low = environment_.disk_low;
   options.max_window_bytes = 2 * kMaxUncommittedBytes;
   replica_ = std::make_shared<replica::Replica>(std::move(options), this);
+  split_ = installed_split_;
+  absorb_ = installed_absorb_;
   const bool alone = environment_.transport == nullptr;
   asio::steady_timer waiter(home_, alone ? asio::steady_timer::duration(kStartDeadline)
                                          : asio::steady_timer::duration(kJoinDeadline));
   waiter_ = &waiter;
   Status status = replica_->Start({applied->epoch, applied->index}, group::FromRecord(config_),
                                   config_revision_);
+  if (status.ok()) {
+    if (const std::optional<LogIndex> holds = OnInstalled()) {
+      replica_->Ask(group::Holds{*holds});
+    }
+    FinishSplit();
+  }
+  if (status.ok()) unknown_until_.store(replica_->last_index().value);
   while (status.ok() && !Settled()) {
     status = give_up_;
     if (!status.ok()) break;
@@ -170,6 +184,7 @@ void Partition::Wake() {
 
 asio::awaitable<void> Partition::Stop(bool flush) {
   serving_.store(false, std::memory_order_release);
+  stopping_walks_.store(true);
   const auto deadline = std::chrono::steady_clock::now() + kStopDeadline;
   asio::steady_timer timer(home_);
   const auto pause = [&timer]() -> asio::awaitable<void> {

@@ -1,10 +1,13 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <future>
+#include <thread>
 #include <utility>
 
 #include "common/log.h"
 #include "replication/group/record.h"
+#include "replication/metadata/keys.h"
 #include "server/partition/partition_manager.h"
 #include "server/partition/replica_files.h"
 
@@ -17,6 +20,8 @@ namespace {
 
 /// Messages that wait for one partition to open; others are sent again.
 constexpr size_t kMaxWaitingMessages = 64;
+/// How long applying Absorb waits for the neighbour on its node to apply the Freeze.
+constexpr auto kFrozenWait = std::chrono::seconds(3);
 
 }  // namespace
 
@@ -113,29 +118,35 @@ void PartitionManager::OnCreate(NodeId from, uint64_t boot, const group::CreateM
   config.set_table(table.value);
   config.set_partition(partition.value);
   group::ToRecord(*create.configuration, &config);
-  Learn(config, create.revision);
+  Learn(std::move(config), create.revision);
   const std::shared_ptr<Slot> slot = FindSlot(partition);
+  if (slot == nullptr) return;
+  // The message may be old: an empty replica may come into being only while nobody has led.
+  const std::string key = metadata::keys::Partition(table, partition);
   ++blocking_tasks_;
-  const bool submitted = environment_.blocking->TrySubmit([=, this] {
-    AnswerCreate(slot, create, from, boot);
-    --blocking_tasks_;
-  });
-  if (submitted) return;
-  --blocking_tasks_;
-  log::Warn("too much is queued for the disk to make a replica", "partition", partition);
+  environment_.metadata->AsyncRange(
+      key, key + '\0', 1, [=, this](const Result<metadata::RangeResult>& result) {
+        const bool submitted = result.ok() && environment_.blocking->TrySubmit([=, this] {
+          bool led = true;
+          if (!result->kvs.empty()) {
+            const auto record = group::ParseRecord(result->kvs[0].value);
+            led = !record.ok() || record->epoch() != 0 ||
+                  !group::FromRecord(*record).Names(create.to);
+          }
+          AnswerCreate(slot, create, from, boot, led);
+          --blocking_tasks_;
+        });
+        if (!submitted) --blocking_tasks_;  // asked again
+      });
 }
 
-/// On the blocking pool.
+/// On the blocking pool. Led since: what is not here by now is lost, never empty.
 void PartitionManager::AnswerCreate(const std::shared_ptr<Slot>& slot,
-                                    const group::CreateMessage& create, NodeId from,
-                                    uint64_t boot) {
-  if (slot == nullptr) return;
-  bool led;
+                                    const group::CreateMessage& create, NodeId from, uint64_t boot,
+                                    bool led) {
   {
     std::shared_lock lock(mutex_);
-    if (!started_ || stopping_) return;
-    // Led since: what is not here by now is lost, never empty.
-    led = slot->replica != create.to.replica || slot->dropped || slot->config.epoch() != 0;
+    if (!started_ || stopping_ || slot->dropped || slot->replica != create.to.replica) return;
   }
   Status made;
   if (led) {
@@ -306,6 +317,29 @@ void PartitionManager::OnReplicaFailed(TableId, PartitionId partition, const Sta
   }
   if (open == nullptr) return;
   scope_.Spawn(HomeOf(partition)->executor(), StopPartition(open, /*dropped=*/false));
+}
+
+void PartitionManager::OnChildMade(PartitionId child, ReplicaId replica) {
+  std::unique_lock lock(mutex_);
+  if (!partitions_.contains(child)) unnamed_[child] = replica;
+}
+
+std::shared_ptr<const Partition> PartitionManager::FindFrozen(PartitionId partition,
+                                                              LogIndex freeze) {
+  const std::shared_ptr<Slot> slot = FindSlot(partition);
+  if (slot == nullptr) return nullptr;
+  const auto deadline = std::chrono::steady_clock::now() + kFrozenWait;
+  auto asked = std::make_shared<std::promise<OpenResult>>();
+  auto answer = asked->get_future();
+  OpenSlot(slot, [asked](OpenResult opened) { asked->set_value(std::move(opened)); });
+  if (answer.wait_until(deadline) != std::future_status::ready) return nullptr;
+  const OpenResult opened = answer.get();
+  if (!opened.ok()) return nullptr;
+  while ((*opened)->frozen_at() != freeze) {
+    if (std::chrono::steady_clock::now() >= deadline) return nullptr;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return *opened;
 }
 
 // Checkpoints. ------------------------------------------------------------------------------------

@@ -113,26 +113,39 @@ replica::PrimaryHint Partition::primary_hint() const {
   return {known->configuration.primary.node, known->configuration.epoch};
 }
 
-/// Home only: ranges_ has one writer.
+/// What the configuration gives it, less what a split that is applied is about to take. Home only:
+/// ranges_ has one writer.
 void Partition::SetRange(const group::Configuration& configuration) {
-  const Range* const now = range_.load(std::memory_order_relaxed);
-  if (now != nullptr && now->start == configuration.range_start &&
-      now->end == configuration.range_end) {
-    return;
+  Range range{configuration.range_start, configuration.range_end};
+  if (split_.has_value() && split_->key > range.start && range.Holds(split_->key)) {
+    range.end = split_->key;
   }
-  ranges_.push_back(
-      std::make_unique<const Range>(Range{configuration.range_start, configuration.range_end}));
+  // What a merge brings is served once both key and log say so.
+  if (absorb_.has_value() && absorb_->start > range.start && range.Holds(absorb_->start)) {
+    range.end = absorb_->start;
+  }
+  const Range* const now = range_.load(std::memory_order_relaxed);
+  if (now != nullptr && now->start == range.start && now->end == range.end) return;
+  ranges_.push_back(std::make_unique<const Range>(std::move(range)));
   range_.store(ranges_.back().get(), std::memory_order_release);
 }
 
 bool Partition::ServesStrongReads() const {
-  return serving_.load(std::memory_order_acquire) && replica_->ServesStrongReads();
+  return serving_.load(std::memory_order_acquire) && replica_->ServesStrongReads() &&
+         frozen_at_.load(std::memory_order_acquire) == 0;
+}
+
+bool Partition::ServesReads(bool consistent) const {
+  if (consistent) return ServesStrongReads();
+  return readable_.load(std::memory_order_relaxed) &&
+         applied_index_.load(std::memory_order_relaxed) >=
+             unknown_until_.load(std::memory_order_relaxed);
 }
 
 Status Partition::Get(std::string_view key, bool consistent, PinnedItem* item) const {
   const Range* const range = range_.load(std::memory_order_acquire);
   if (!range->Holds(key)) return {Code::kNotPrimary, kNotHeld};
-  if (consistent ? !ServesStrongReads() : !readable_.load(std::memory_order_relaxed)) {
+  if (!ServesReads(consistent)) {
     return {Code::kNotPrimary, kNotServed};
   }
   // Per thread: the store key is the item's key behind one byte.
@@ -153,7 +166,7 @@ Result<std::unique_ptr<Cursor>> Partition::NewCursor(KeySpace space, std::string
                                                      bool consistent, bool fill_cache) const {
   const Range* const range = range_.load(std::memory_order_acquire);
   if (!range->HoldsBounds(lower, upper)) return Status(Code::kNotPrimary, kNotHeld);
-  if (consistent ? !ServesStrongReads() : !readable_.load(std::memory_order_relaxed)) {
+  if (!ServesReads(consistent)) {
     return Status(Code::kNotPrimary, kNotServed);
   }
   const char prefix = space.index < 0

@@ -33,6 +33,7 @@
 #include "server/partition/node_home.h"
 #include "server/partition/request_table.h"
 #include "server/partition/schema.h"
+#include "server/partition/shape.h"
 #include "server/partition/statistics.h"
 #include "server/partition/write.h"
 #include "server/storage/partition_store.h"
@@ -141,6 +142,11 @@ class PartitionHost {
   virtual void OnReplicaRemoved(TableId table, PartitionId partition) = 0;
   /// It has stopped by itself: to be closed.
   virtual void OnReplicaFailed(TableId table, PartitionId partition, const Status& status) = 0;
+  /// A split has made this node's replica of its child. On any thread.
+  virtual void OnChildMade(PartitionId child, ReplicaId replica) = 0;
+  /// This node's replica of `partition`, open, if it is frozen by that very entry; else null. On a
+  /// thread that may block: waits a few seconds for it.
+  virtual std::shared_ptr<const Partition> FindFrozen(PartitionId partition, LogIndex freeze) = 0;
 };
 
 /// Where and as whom a partition runs.
@@ -204,6 +210,8 @@ class Partition final : public replica::StateMachine,
   /// those who choose a replica: the request itself finds out.
   bool serving() const { return serving_.load(std::memory_order_acquire); }
   ReplicaId replica_id() const { return place_.replica; }
+  /// The Freeze that it has applied, and that no Thaw has ended; 0: none.
+  LogIndex frozen_at() const { return LogIndex(frozen_at_.load(std::memory_order_acquire)); }
   /// The range [start, end) of the key space that it holds; an empty end is the end of the space.
   /// It may shrink and grow. Views live as long as the partition.
   std::string_view range_start() const { return range_.load(std::memory_order_acquire)->start; }
@@ -215,7 +223,8 @@ class Partition final : public replica::StateMachine,
 
   /// Reads one item. consistent: sees every write that was answered before the call; kNotPrimary
   /// when this replica may not promise that now, or does not hold the key. Otherwise any applied
-  /// state.
+  /// state of a replica in sync, but not one from before what it had acknowledged in an earlier
+  /// life: kNotPrimary until it knows.
   Status Get(std::string_view key, bool consistent, PinnedItem* item) const;
 
   /// A cursor on [lower, upper) of `space`. Bounds are keys of that space: model::EncodeKey for
@@ -239,6 +248,23 @@ class Partition final : public replica::StateMachine,
 
   /// Null before Start() and after Stop().
   replica::Replica* replica() { return replica_.get(); }
+
+  /// Proposes that what lies at or past record.key becomes record.child, with the replicas given;
+  /// index and figures are found here. Ok: it is proposed, or was; the key tells when it is done.
+  /// Errors: kNotPrimary; kInvalidArgument (not inside the range, or not where it may be cut);
+  /// kUnavailable (another split is under way, or the log is full).
+  Status ProposeSplit(SplitRecord record);
+
+  // A merge (ARCHITECTURE.md, "Splits and merges"), a step at a time; PartitionManager takes it
+  // from one to the next. Ok: proposed, or already there. Errors as ProposeSplit.
+
+  /// On the right neighbour.
+  Status ProposeFreeze();
+  /// The Freeze that is granted, and the revision that vouches for it; 0: none.
+  std::pair<LogIndex, Revision> grant() const { return {freeze_.granted, freeze_.revision}; }
+  /// On the left one.
+  Status ProposeAbsorb(AbsorbRecord record, Revision grant);
+  void CancelMerge();
 
   /// What a node reports of it.
   void Describe(proto::ReplicaStatus* status) const;
@@ -318,7 +344,7 @@ class Partition final : public replica::StateMachine,
   Status Refusal() const;
   void EvaluateTask(WriteTask* task);
   bool AnswerRetry(WriteTask* task);
-  void AnswerFromRecord(WriteTask* task, LogIndex index);
+  void AnswerFromRecord(WriteTask* task, const std::string& key);
   void FinishTask(WriteTask* task);
   Entry* EntryOf(LogIndex index);
   void CloseBatch();
@@ -349,6 +375,46 @@ class Partition final : public replica::StateMachine,
   Result<LogPosition> InstallCheckpoint(const std::string& directory) override;
   Status ApplyEntries(std::span<const replica::CommittedEntry> entries);
   Status LoadRequests();
+  std::optional<LogIndex> OnInstalled() override;
+
+  // merge.cc; on the home but for those that block (ApplyAlone, ApplyShape, ApplyAbsorb, CopyFrom,
+  // LoadShape).
+  bool AppliesAlone(uint8_t type) const override;
+  Result<bool> ApplyAlone(const replica::CommittedEntry& entry) override;
+  void OnAppliedAlone(const replica::CommittedEntry& entry) override;
+  Status ApplyShape(LogPosition position, const PartitionStatistics& after,
+                    rocksdb::WriteBatch* batch);
+  Status ProposeShape(EntryType type, std::string payload, const PartitionStatistics& after);
+  Status LoadShape();
+  void OnFreezeApplied(LogIndex index);
+  void AskThaw();
+  void ThawLater();
+  void OnThawApplied();
+  Result<bool> ApplyAbsorb(const replica::CommittedEntry& entry);
+  Status CopyFrom(const Partition& right, const AbsorbRecord& record);
+  void OnAbsorbApplied(const replica::CommittedEntry& entry);
+  void FinishMerge();
+  void ProposeMerged();
+  void OnMergedApplied(const replica::CommittedEntry& entry);
+  Status LoadInherited();
+  std::vector<char> Spaces() const;
+
+  // split.cc; on the home but for those that block (ApplySplit, MakeChild, BecomeChild, LoadSplit,
+  // HoldsChild) or may be called anywhere (TrimForeign).
+  Result<bool> ApplySplit(const replica::CommittedEntry& entry);
+  void OnSplitApplied(const replica::CommittedEntry& entry);
+  Status CheckCut(std::string_view key) const;
+  double ShareFrom(std::string_view key) const;
+  bool Uncut(const SplitRecord& split) const;
+  void FinishSplit();
+  Status MakeChild(const SplitRecord& record);
+  Status BecomeChild(const std::string& path, const SplitRecord& record);
+  Status LoadSplit(std::optional<SplitRecord>* split) const;
+  bool HoldsChild(const SplitRecord& split) const;
+  Status TrimForeign(const std::string& start, const std::string& end, bool absorbed);
+  Status TrimRange(const std::string& from, const std::string& to);
+  void Recount();
+  void TakeCount(const PartitionStatistics& base, const PartitionStatistics& exact);
 
   // life.cc; on the home executor but for OpenStore and NewsOfFlush (blocking pool).
   Status OpenStore(AppliedState* applied);
@@ -364,6 +430,7 @@ class Partition final : public replica::StateMachine,
   std::string Directory() const;
   void SetRange(const group::Configuration& configuration);
   bool ServesStrongReads() const;
+  bool ServesReads(bool consistent) const;
 
   // load_report.cc; any thread.
   bool ReadItem(std::string_view key, storage::PinnedValue* value) const;
@@ -384,10 +451,16 @@ class Partition final : public replica::StateMachine,
   std::vector<std::unique_ptr<storage::PartitionStore>> stores_;
   std::atomic<bool> remove_files_{false};
   std::atomic<bool> flushing_{false};
+  std::atomic<bool> stopping_walks_{false};
+  std::atomic<bool> installing_{false};  ///< a checkpoint
+  std::atomic<uint64_t> frozen_at_{0};
   /// Does this replica admit writes? Written on the home executor.
   std::atomic<bool> serving_{false};
-  /// Is it a replica at all? Not once its configuration has dropped it.
+  /// Is it in sync, by the newest configuration that it knows? A learner may lack anything.
   std::atomic<bool> readable_{true};
+  /// The last entry that was in the log when this opened. Until it is applied, nobody has said here
+  /// which of them are committed: what is applied may be older by far than what was acknowledged.
+  std::atomic<uint64_t> unknown_until_{0};
   std::atomic<const Range*> range_{nullptr};
   std::vector<std::unique_ptr<const Range>> ranges_;  ///< all there were; the last is range_
   std::shared_ptr<replica::Replica> replica_;
@@ -413,7 +486,29 @@ class Partition final : public replica::StateMachine,
   LatchMap latches_;
   CollectionLatchMap collection_latches_;
   RequestTable requests_;
-  PartitionStatistics evaluated_;  ///< after everything evaluated
+  PartitionStatistics evaluated_;     ///< after everything evaluated
+  bool recounted_ = false;            ///< evaluated_ was corrected: an entry is due, even if empty
+  Epoch reign_;                       ///< that it leads in; 0: none
+  std::optional<SplitRecord> split_;  ///< the latest that is applied
+  std::string admit_end_;  ///< no write at or past it is admitted: proposed as a split's key
+  std::optional<AbsorbRecord> absorb_;  ///< the latest that is applied and not merged
+  LogIndex absorbing_;                  ///< Freeze of an Absorb that is proposed; 0: none
+  Revision grant_;                      ///< of the neighbour's, for absorb_ or absorbing_; 0: none
+  Revision asked_grant_;                ///< the one that the group was asked to use
+  bool merged_proposed_ = false;
+  /// As the right neighbour of a merge, in this reign.
+  struct Freezing {
+    bool proposed = false;
+    bool thawing = false;
+    LogIndex granted;
+    Revision revision;
+    bool IsNone() const { return !proposed; }
+  };
+  Freezing freeze_;
+  /// From the store as it was opened or installed, for OnInstalled.
+  std::optional<AbsorbRecord> installed_absorb_;
+  std::optional<SplitRecord> installed_split_;
+  bool installed_holds_ = false;
   bool stopping_ = false;
   /// Why Start() is to end; ok: it is not.
   Status give_up_;

@@ -2,6 +2,7 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <future>
 
 #include "common/log.h"
 #include "replication/group/record.h"
@@ -76,6 +77,9 @@ asio::awaitable<Status> PartitionManager::DropReplica(TableId table, PartitionId
       ours = true;
     } else if (const auto unnamed = unnamed_.find(partition); unnamed != unnamed_.end()) {
       if (unnamed->second != replica) co_return Status::Ok();
+      if (ChildOfUncut(partition)) {
+        co_return Status(Code::kConditionFailed, "the replica is a child's of a split under way");
+      }
       unnamed_.erase(unnamed);
     } else {
       co_return Status::Ok();
@@ -139,6 +143,144 @@ asio::awaitable<Status> PartitionManager::ReplaceReplica(PartitionId partition, 
     co_await Pause();
   }
   co_return Unavailable("the new member has not caught up yet");
+}
+
+asio::awaitable<Status> PartitionManager::SplitPartition(TableId table, PartitionId partition,
+                                                         std::string key, PartitionId child,
+                                                         std::vector<group::Member> child_replicas,
+                                                         SteadyTime deadline) {
+  OpenResult opened = co_await FindPartition(partition);
+  if (!opened.ok()) co_return opened.status();
+  const std::shared_ptr<Partition> here = *opened;
+  std::map<NodeId, ReplicaId> by_node;
+  for (const group::Member& member : child_replicas) by_node[member.node] = member.replica;
+  const std::string child_key = metadata::keys::Partition(table, child);
+  for (;;) {
+    const auto known = here->configuration();
+    const group::Configuration& configuration = known->configuration;
+    if (configuration.range_end == key) {
+      const auto made = co_await environment_.metadata->Get(child_key);
+      if (made.ok()) co_return Status::Ok();
+      if (made.status().code() != Code::kNotFound) co_return made.status();
+      co_return InvalidArgument("the partition ends at the key");
+    }
+    if (configuration.primary.node != environment_.node) co_return NotThePrimary();
+    SplitRecord record;
+    record.key = key;
+    record.child = child;
+    for (const auto* members : {&configuration.in_sync, &configuration.learners}) {
+      for (const group::Member& member : *members) {
+        const auto replica = by_node.find(member.node);
+        if (replica == by_node.end()) {
+          co_return Status(Code::kConditionFailed,
+                           "node " + member.node.ToString() + " has no replica of the child");
+        }
+        record.child_replicas[member] = replica->second;
+      }
+    }
+    if (here->serving()) {
+      std::function<Status(Partition&)> propose = [&](Partition& open) {
+        return open.ProposeSplit(record);
+      };
+      const Status proposed = co_await OnHome(here, propose);
+      const bool again =
+          proposed.code() == Code::kUnavailable || proposed.code() == Code::kNotPrimary;
+      if (!proposed.ok() && !again) co_return proposed;
+    }
+    if (std::chrono::steady_clock::now() >= deadline) break;
+    co_await Pause();
+  }
+  co_return Unavailable("the split is not done yet");
+}
+
+/// Runs `work` on the partition's home and gives back what it says.
+asio::awaitable<Status> PartitionManager::OnHome(std::shared_ptr<Partition> partition,
+                                                 std::function<Status(Partition&)> work) {
+  auto asked = std::make_shared<std::promise<Status>>();
+  auto answer = asked->get_future();
+  asio::post(HomeOf(partition->id())->executor(), [partition, work, asked] {
+    asked->set_value(partition->replica() == nullptr ? NotThePrimary() : work(*partition));
+  });
+  while (answer.wait_for(std::chrono::seconds(0)) != std::future_status::ready) co_await Pause();
+  co_return answer.get();
+}
+
+asio::awaitable<Status> PartitionManager::MergePartitions(TableId table, PartitionId left,
+                                                          PartitionId right, SteadyTime deadline) {
+  const std::string right_key = metadata::keys::Partition(table, right);
+  OpenResult left_opened = co_await FindPartition(left);
+  if (!left_opened.ok()) co_return left_opened.status();
+  const std::shared_ptr<Partition> here = *left_opened;
+  Status status;
+  while (std::chrono::steady_clock::now() < deadline) {
+    const auto kv = co_await environment_.metadata->Get(right_key);
+    if (kv.status().code() == Code::kNotFound) co_return Status::Ok();  // both in one transaction
+    status = kv.status();
+    if (status.ok()) {
+      status = co_await StepMerge(here, right);
+      const bool again =
+          status.ok() || status.code() == Code::kUnavailable || status.code() == Code::kNotPrimary;
+      if (!again) {
+        // It may have come about between the two looks.
+        const auto still = co_await environment_.metadata->Get(right_key);
+        co_return still.status().code() == Code::kNotFound ? Status::Ok() : status;
+      }
+    }
+    co_await Pause();
+  }
+  std::function<Status(Partition&)> cancel = [](Partition& partition) {
+    partition.CancelMerge();
+    return Status::Ok();
+  };
+  (void)co_await OnHome(here, cancel);
+  if (status.code() == Code::kNotPrimary) co_return status;
+  co_return Unavailable("the merge is not done yet");
+}
+
+/// Takes a merge one step on, whatever step it is at.
+asio::awaitable<Status> PartitionManager::StepMerge(std::shared_ptr<Partition> left,
+                                                    PartitionId right) {
+  OpenResult opened = co_await FindPartition(right);
+  if (!opened.ok()) {
+    co_return opened.status().code() == Code::kNotFound
+        ? Status(Code::kConditionFailed, "the neighbour is not on this node")
+        : opened.status();
+  }
+  const std::shared_ptr<Partition> there = *opened;
+  const auto one = left->configuration(), other = there->configuration();
+  const group::Configuration& a = one->configuration;
+  const group::Configuration& b = other->configuration;
+  if (a.primary.node != environment_.node || b.primary.node != environment_.node) {
+    co_return NotThePrimary();
+  }
+  const auto nodes = [](const group::Configuration& configuration) {
+    std::set<NodeId> in_sync;
+    for (const group::Member& member : configuration.in_sync) in_sync.insert(member.node);
+    return in_sync;
+  };
+  if (a.range_end != b.range_start || a.range_end.empty()) {
+    co_return Status(Code::kConditionFailed, "the partitions are not neighbours");
+  }
+  if (nodes(a) != nodes(b)) {
+    co_return Status(Code::kConditionFailed, "the in-sync replicas are not on the same nodes");
+  }
+  AbsorbRecord record;
+  record.right = right;
+  record.start = b.range_start;
+  record.end = b.range_end;
+  Revision grant;
+  std::function<Status(Partition&)> freeze = [&](Partition& partition) {
+    RETURN_IF_ERROR(partition.ProposeFreeze());
+    std::tie(record.freeze, grant) = partition.grant();
+    record.figures = partition.statistics();
+    return Status::Ok();
+  };
+  const Status frozen = co_await OnHome(there, freeze);
+  if (!frozen.ok() || grant == Revision()) co_return frozen;
+  std::function<Status(Partition&)> absorb = [&](Partition& partition) {
+    return partition.ProposeAbsorb(record, grant);
+  };
+  co_return co_await OnHome(left, absorb);
 }
 
 std::vector<proto::ReplicaStatus> PartitionManager::GetReplicas(TableId table,

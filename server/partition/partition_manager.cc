@@ -162,7 +162,7 @@ void PartitionManager::OpenSlot(const std::shared_ptr<Slot>& slot, OpenCallback 
     } else if (slot->dropped) {
       refusal = NotFound("the table was deleted");
     } else if (slot->lost) {
-      refusal = Corruption("the replica is lost: its data is not on this disk");
+      refusal = {Code::kNotPrimary, "the replica is lost: its data is not whole on this disk"};
     } else if (slot->partition != nullptr) {
       open = slot->partition;
     } else {

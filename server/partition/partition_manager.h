@@ -77,6 +77,12 @@ class PartitionManager final : public Directory,
                                                  SteadyTime deadline);
   boost::asio::awaitable<Status> ReplaceReplica(PartitionId partition, group::Member out,
                                                 group::Member in, SteadyTime deadline);
+  boost::asio::awaitable<Status> SplitPartition(TableId table, PartitionId partition,
+                                                std::string key, PartitionId child,
+                                                std::vector<group::Member> child_replicas,
+                                                SteadyTime deadline);
+  boost::asio::awaitable<Status> MergePartitions(TableId table, PartitionId left, PartitionId right,
+                                                 SteadyTime deadline);
   /// Of one table or (0) all, one partition or (0) all.
   std::vector<proto::ReplicaStatus> GetReplicas(TableId table, PartitionId partition) const;
 
@@ -138,6 +144,11 @@ class PartitionManager final : public Directory,
   boost::asio::awaitable<void> StopPartition(std::shared_ptr<Partition> partition, bool dropped);
   const std::shared_ptr<NodeHome>& HomeOf(PartitionId partition) const;
 
+  // partition_admin.cc
+  boost::asio::awaitable<Status> OnHome(std::shared_ptr<Partition> partition,
+                                        std::function<Status(Partition&)> work);
+  boost::asio::awaitable<Status> StepMerge(std::shared_ptr<Partition> left, PartitionId right);
+
   // partition_map.cc: the map, and the directories.
   void OnTables(const metadata::WatchBatch& batch);
   void OnPartitions(const metadata::WatchBatch& batch);
@@ -152,6 +163,7 @@ class PartitionManager final : public Directory,
   void RemoveDirectory(PartitionId partition);
   Status CheckDirectories(uint64_t next_partition, const std::set<PartitionId>& in_map);
   Status CheckNamed(const std::set<std::string>& present);
+  bool ChildOfUncut(PartitionId partition) const;
   void WatchTables(Revision from);
   void WatchPartitions(Revision from);
   boost::asio::awaitable<void> Resync();
@@ -162,7 +174,7 @@ class PartitionManager final : public Directory,
   void OnCreate(NodeId from, uint64_t boot, const group::CreateMessage& create, TableId table,
                 PartitionId partition);
   void AnswerCreate(const std::shared_ptr<Slot>& slot, const group::CreateMessage& create,
-                    NodeId from, uint64_t boot);
+                    NodeId from, uint64_t boot, bool led);
   void TakeOver(NodeId lost);
   boost::asio::awaitable<void> RunTakeOver(std::vector<std::shared_ptr<Slot>> slots, NodeId lost);
   void ResignLost();
@@ -173,6 +185,8 @@ class PartitionManager final : public Directory,
                        const KnownConfiguration& known) override;
   void OnReplicaRemoved(TableId table, PartitionId partition) override;
   void OnReplicaFailed(TableId table, PartitionId partition, const Status& status) override;
+  void OnChildMade(PartitionId child, ReplicaId replica) override;
+  std::shared_ptr<const Partition> FindFrozen(PartitionId partition, LogIndex freeze) override;
 
   std::string DirectoryOf(PartitionId partition) const;
   bool alone() const { return environment_.transport == nullptr; }

@@ -100,8 +100,9 @@ Status PartitionManager::CheckDirectories(uint64_t next_partition,
     const auto parsed = std::from_chars(name.data(), name.data() + name.size(), id);
     const std::string_view rest(parsed.ptr, name.data() + name.size());
     if (rest.empty() && partitions_.contains(PartitionId(id))) continue;
-    if (rest.empty() && in_map.contains(PartitionId(id))) {
-      // Others have the partition, and perhaps this replica is to join them.
+    if (rest.empty() && (in_map.contains(PartitionId(id)) || ChildOfUncut(PartitionId(id)))) {
+      // Others have the partition, and perhaps this replica is to join them; or a split is not
+      // done.
       if (const auto replica = ReadReplicaFile(parent + "/" + name); replica.ok()) {
         unnamed_[PartitionId(id)] = *replica;
         continue;
@@ -118,6 +119,18 @@ Status PartitionManager::CheckDirectories(uint64_t next_partition,
     if (partition.value < next_partition) RemoveLog(partition);
   }
   return Status::Ok();
+}
+
+/// Does the directory of a partition belong to a split that the key does not know yet, of a parent
+/// that is here?
+bool PartitionManager::ChildOfUncut(PartitionId partition) const {
+  const auto mark = ParentMark::Read(DirectoryOf(partition));
+  if (!mark.has_value()) return false;
+  const auto parent = partitions_.find(mark->parent);
+  if (parent == partitions_.end()) return false;
+  const proto::PartitionConfig& config = parent->second->config;
+  return mark->key > config.range_start() &&
+         (config.range_end().empty() || mark->key < config.range_end());
 }
 
 Status PartitionManager::CheckNamed(const std::set<std::string>& present) {

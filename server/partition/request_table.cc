@@ -1,5 +1,6 @@
 #include "server/partition/request_table.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/varint.h"
@@ -17,6 +18,10 @@ void AppendId(const RequestId& id, std::string* out) {
 
 bool ReadId(std::string_view* in, RequestId* id) {
   return ReadVarint(in, &id->boot) && ReadVarint(in, &id->sequence);
+}
+
+void AppendBigEndian(uint64_t value, std::string* out) {
+  for (int shift = 56; shift >= 0; shift -= 8) out->push_back(static_cast<char>(value >> shift));
 }
 
 uint64_t ToMilliseconds(WallTime time) {
@@ -94,21 +99,30 @@ std::string RequestTable::Record::Encode(WallTime now) const {
   return value;
 }
 
-std::optional<LogIndex> RequestTable::Find(const RequestId& id) const {
+const RequestTable::Where* RequestTable::Find(const RequestId& id) const {
   const auto found = entries_.find(id);
-  if (found == entries_.end()) return std::nullopt;
-  return found->second;
+  return found == entries_.end() ? nullptr : &found->second->where;
 }
 
 void RequestTable::Add(LogIndex index, const RequestId& id, WallTime made) {
-  entries_[id] = index;
-  if (batches_.empty() || batches_.back().index != index) batches_.push_back({index, made, {}});
-  batches_.back().ids.push_back(id);
+  if (batches_.empty() || batches_.back()->where.index != index) {
+    batches_.push_back(std::make_shared<Batch>(Batch{{index, KeyOf(index)}, made, {}}));
+  }
+  batches_.back()->ids.push_back(id);
+  entries_[id] = batches_.back();
+}
+
+/// The same id may have been recorded again: a retry after the first was forgotten.
+void RequestTable::Forget(const Batch& batch) {
+  for (const RequestId& id : batch.ids) {
+    const auto found = entries_.find(id);
+    if (found != entries_.end() && found->second.get() == &batch) entries_.erase(found);
+  }
 }
 
 void RequestTable::DropSuffix(LogIndex from) {
-  while (!batches_.empty() && batches_.back().index >= from) {
-    for (const RequestId& id : batches_.back().ids) entries_.erase(id);
+  while (!batches_.empty() && batches_.back()->where.index >= from) {
+    Forget(*batches_.back());
     batches_.pop_back();
   }
 }
@@ -118,31 +132,53 @@ void RequestTable::Clear() {
   batches_.clear();
 }
 
-Status RequestTable::Load(LogIndex index, std::string_view value) {
+Result<std::shared_ptr<RequestTable::Batch>> RequestTable::Parse(std::string_view key,
+                                                                 std::string_view value) {
   const Status malformed = Corruption("record of requests: malformed");
+  auto batch = std::make_shared<Batch>();
+  batch->where.key = key;
+  if (key.starts_with(kKeyPrefix) && key.size() == kKeyPrefix.size() + 8) {
+    for (const char byte : key.substr(kKeyPrefix.size())) {
+      batch->where.index.value = batch->where.index.value << 8 | static_cast<unsigned char>(byte);
+    }
+  } else if (!key.starts_with(kInheritedPrefix)) {
+    return malformed;
+  }
   uint64_t made_ms;
   if (!ReadHead(&value, &made_ms)) return malformed;
-  const WallTime made{std::chrono::milliseconds(made_ms)};
+  batch->made = WallTime(std::chrono::milliseconds(made_ms));
   while (!value.empty()) {
     RequestId id;
     std::string_view outcome;
     if (!ReadId(&value, &id) || !ReadLengthPrefixed(&value, &outcome)) return malformed;
-    Add(index, id, made);
+    batch->ids.push_back(id);
   }
+  return batch;
+}
+
+Status RequestTable::Load(std::string_view key, std::string_view value) {
+  ASSIGN_OR_RETURN(std::shared_ptr<Batch> batch, Parse(key, value));
+  for (const RequestId& id : batch->ids) entries_[id] = batch;
+  batches_.push_back(std::move(batch));
   return Status::Ok();
 }
 
-std::vector<LogIndex> RequestTable::TakeExpired(WallTime now) {
-  std::vector<LogIndex> expired;
+Status RequestTable::LoadOlder(std::string_view key, std::string_view value) {
+  ASSIGN_OR_RETURN(std::shared_ptr<Batch> batch, Parse(key, value));
+  for (const RequestId& id : batch->ids) entries_.try_emplace(id, batch);
+  const bool known = std::any_of(batches_.begin(), batches_.end(),
+                                 [&](const auto& other) { return other->where.key == key; });
+  if (!known) batches_.push_front(std::move(batch));
+  return Status::Ok();
+}
+
+std::vector<std::string> RequestTable::TakeExpired(WallTime now) {
+  std::vector<std::string> expired;
   while (!batches_.empty() && expired.size() < kMaxDeletes) {
-    const Batch& oldest = batches_.front();
+    const Batch& oldest = *batches_.front();
     if (oldest.made + kKept > now && entries_.size() <= kMaxRequests) break;
-    for (const RequestId& id : oldest.ids) {
-      // The same id may have been recorded again: a retry after the first was forgotten.
-      const auto found = entries_.find(id);
-      if (found != entries_.end() && found->second == oldest.index) entries_.erase(found);
-    }
-    expired.push_back(oldest.index);
+    Forget(oldest);
+    expired.push_back(oldest.where.key);
     batches_.pop_front();
   }
   return expired;
@@ -150,19 +186,14 @@ std::vector<LogIndex> RequestTable::TakeExpired(WallTime now) {
 
 std::string RequestTable::KeyOf(LogIndex index) {
   std::string key(kKeyPrefix);
-  for (int shift = 56; shift >= 0; shift -= 8) {
-    key.push_back(static_cast<char>(index.value >> shift));
-  }
+  AppendBigEndian(index.value, &key);
   return key;
 }
 
-std::optional<LogIndex> RequestTable::IndexOf(std::string_view key) {
-  if (!key.starts_with(kKeyPrefix) || key.size() != kKeyPrefix.size() + 8) return std::nullopt;
-  LogIndex index;
-  for (const char byte : key.substr(kKeyPrefix.size())) {
-    index.value = index.value << 8 | static_cast<unsigned char>(byte);
-  }
-  return index;
+std::string RequestTable::InheritedKeyOf(PartitionId partition, std::string_view key) {
+  std::string inherited(kInheritedPrefix);
+  AppendBigEndian(partition.value, &inherited);
+  return inherited.append(key);
 }
 
 Result<WriteOutcome> RequestTable::FindOutcome(std::string_view value, const RequestId& id) {

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -49,26 +50,37 @@ class RequestTable {
     std::string outcomes_;  ///< id, length-prefixed outcome, and so on
   };
 
-  /// The entry in whose record `id` is.
-  std::optional<LogIndex> Find(const RequestId& id) const;
+  /// A record of the store.
+  struct Where {
+    LogIndex index;   ///< of the entry; 0 for one that was inherited from another partition
+    std::string key;  ///< within the meta space
+  };
 
-  /// `id` is in the record of `index`, the newest, made at `made`.
+  /// The record that `id` is in; null: none. Until the next change.
+  const Where* Find(const RequestId& id) const;
+
+  /// `id` is in the record of entry `index`, the newest, made at `made`.
   void Add(LogIndex index, const RequestId& id, WallTime made);
-  /// The record of an entry that never was.
+  /// The records of entries that never were.
   void DropSuffix(LogIndex from);
   void Clear();
-  /// Takes a record of the store in, in order of the index.
-  Status Load(LogIndex index, std::string_view value);
+  /// Takes a record of the store in: inherited ones first, the others in order of the index.
+  Status Load(std::string_view key, std::string_view value);
 
-  /// Removes and returns what has expired by `now`.
-  std::vector<LogIndex> TakeExpired(WallTime now);
+  /// Likewise an inherited one, while there are newer ones; Ok if it is known.
+  Status LoadOlder(std::string_view key, std::string_view value);
+
+  /// Removes what has expired by `now`, and returns the keys of its records.
+  std::vector<std::string> TakeExpired(WallTime now);
 
   size_t size() const { return entries_.size(); }
 
   /// Key within the meta space, of the record of an entry.
   static std::string KeyOf(LogIndex index);
-  static std::optional<LogIndex> IndexOf(std::string_view key);
+  /// The key that a record of `partition` gets where its items go to another.
+  static std::string InheritedKeyOf(PartitionId partition, std::string_view key);
   static constexpr std::string_view kKeyPrefix = "request";
+  static constexpr std::string_view kInheritedPrefix = "inherited";
 
   /// The outcome of `id` in a record; kNotFound.
   static Result<WriteOutcome> FindOutcome(std::string_view value, const RequestId& id);
@@ -80,12 +92,15 @@ class RequestTable {
     }
   };
   struct Batch {
-    LogIndex index;
+    Where where;
     WallTime made;
     std::vector<RequestId> ids;
   };
-  std::unordered_map<RequestId, LogIndex, Hash> entries_;
-  std::deque<Batch> batches_;  ///< by index
+  static Result<std::shared_ptr<Batch>> Parse(std::string_view key, std::string_view value);
+  void Forget(const Batch& batch);
+
+  std::unordered_map<RequestId, std::shared_ptr<const Batch>, Hash> entries_;
+  std::deque<std::shared_ptr<Batch>> batches_;  ///< by age
 };
 
 }  // namespace onggi::partition

@@ -14,6 +14,8 @@ struct PartitionStatistics {
     uint64_t entry_bytes = 0;
   };
   std::vector<Index> local_indexes;  ///< in the schema's order
+  /// A split has divided what was counted together: until it is counted again, by guess.
+  bool estimated = false;
 };
 
 }  // namespace onggi::partition

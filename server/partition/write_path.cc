@@ -86,7 +86,9 @@ void Partition::Drain() {
 
 /// Why nothing is admitted now.
 Status Partition::Refusal() const {
-  if (!serving_.load(std::memory_order_relaxed)) return {Code::kNotPrimary, kNotServed};
+  if (!serving_.load(std::memory_order_relaxed) || !freeze_.IsNone()) {
+    return {Code::kNotPrimary, kNotServed};
+  }
   if (replica_->apply_blocked() || environment_.disk_low->load(std::memory_order_relaxed)) {
     return {Code::kOutOfSpace, kDiskFull};
   }
@@ -102,7 +104,8 @@ Result<uint64_t> Partition::CollectionBytesNow(std::string_view prefix) const {
 
 void Partition::EvaluateTask(WriteTask* task) {
   const WriteRequest& request = task->request;
-  if (!range_.load(std::memory_order_relaxed)->Holds(request.key)) {
+  if (!range_.load(std::memory_order_relaxed)->Holds(request.key) ||
+      (!admit_end_.empty() && request.key >= admit_end_)) {
     task->outcome.status = {Code::kNotPrimary, "the partition does not hold the key"};
     FinishTask(task);
     return;
@@ -197,19 +200,19 @@ Partition::Entry* Partition::EntryOf(LogIndex index) {
 
 /// R12: a write that was applied, or is about to be, is not applied again. False: it is new.
 bool Partition::AnswerRetry(WriteTask* task) {
-  const std::optional<LogIndex> index = requests_.Find(task->request.id);
-  if (!index.has_value()) return false;
-  if (*index > replica_->applied().index) {
-    EntryOf(*index)->retries.Push(task);
+  const RequestTable::Where* const where = requests_.Find(task->request.id);
+  if (where == nullptr) return false;
+  if (where->index > replica_->applied().index) {
+    EntryOf(where->index)->retries.Push(task);
   } else {
-    AnswerFromRecord(task, *index);
+    AnswerFromRecord(task, where->key);
   }
   return true;
 }
 
-void Partition::AnswerFromRecord(WriteTask* task, LogIndex index) {
+void Partition::AnswerFromRecord(WriteTask* task, const std::string& key) {
   scratch_.assign(1, kMetaSpace);
-  scratch_.append(RequestTable::KeyOf(index));
+  scratch_.append(key);
   storage::PinnedValue record;
   const Result<bool> found = store().Get(scratch_, &record);
   Result<WriteOutcome> outcome =
@@ -231,13 +234,14 @@ void Partition::FinishTask(WriteTask* task) {
 }
 
 void Partition::CloseBatch() {
-  if (effects_.empty() || !replica_->leading()) return;
+  if ((effects_.empty() && !recounted_) || !replica_->leading()) return;
+  recounted_ = false;
   const LogIndex index = replica_->next_position().index;
   if (!open_requests_.empty()) {
     const WallTime now = Clock::System().WallNow();
     effects_.Put(kMetaSpace, RequestTable::KeyOf(index), open_requests_.Encode(now));
-    for (const LogIndex expired : requests_.TakeExpired(now)) {
-      effects_.Delete(kMetaSpace, RequestTable::KeyOf(expired));
+    for (const std::string& expired : requests_.TakeExpired(now)) {
+      effects_.Delete(kMetaSpace, expired);
     }
     open_requests_ = RequestTable::Record();
   }

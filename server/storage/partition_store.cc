@@ -1,5 +1,6 @@
 #include "server/storage/partition_store.h"
 
+#include <rocksdb/convenience.h>
 #include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/listener.h>
@@ -257,6 +258,29 @@ Status PartitionStore::MakeCheckpoint(const std::string& directory) const {
   RETURN_IF_ERROR(FromRocks(rocksdb::Checkpoint::Create(db_.get(), &made), "checkpoint"));
   const std::unique_ptr<rocksdb::Checkpoint> checkpoint(made);
   return FromRocks(checkpoint->CreateCheckpoint(directory, /*log_size_for_flush=*/0), directory);
+}
+
+Status PartitionStore::RemoveRange(std::string_view from, std::string_view to) {
+  rocksdb::WriteOptions options;
+  options.disableWAL = true;
+  RETURN_IF_ERROR(FromRocks(
+      db_->DeleteRange(options, db_->DefaultColumnFamily(), ToSlice(from), ToSlice(to)), "remove"));
+  // Files that have nothing else go at once, the rest with compactions.
+  const rocksdb::Slice first = ToSlice(from), last = ToSlice(to);
+  return FromRocks(rocksdb::DeleteFilesInRange(db_.get(), db_->DefaultColumnFamily(), &first, &last,
+                                               /*include_end=*/false),
+                   "remove files");
+}
+
+uint64_t PartitionStore::ApproximateBytes(std::string_view from, std::string_view to) const {
+  const rocksdb::Range range(ToSlice(from), ToSlice(to));
+  uint64_t bytes = 0;
+  rocksdb::SizeApproximationOptions options;
+  options.include_memtables = true;
+  options.include_files = true;
+  const rocksdb::Status status =
+      db_->GetApproximateSizes(options, db_->DefaultColumnFamily(), &range, 1, &bytes);
+  return status.ok() ? bytes : 0;
 }
 
 uint64_t PartitionStore::SizeBytes() const {

@@ -122,6 +122,12 @@ class PartitionStore {
   /// the file system allows. Flushes first.
   Status MakeCheckpoint(const std::string& directory) const;
 
+  /// Removes the keys in [from, to). Durable as Apply() is.
+  Status RemoveRange(std::string_view from, std::string_view to);
+
+  /// Bytes that [from, to) takes, roughly.
+  uint64_t ApproximateBytes(std::string_view from, std::string_view to) const;
+
   /// Bytes of the table files and write buffers.
   uint64_t SizeBytes() const;
 

@@ -86,6 +86,8 @@ class FaultLogDisk : public log::FileSystem {
   std::atomic<bool> full{false};
   /// While set, Sync() does not return.
   std::atomic<bool> hang{false};
+  /// Once set, nothing reaches the disk, and nobody is told: the machine has lost power.
+  std::atomic<bool> frozen{false};
 
   Status CreateDirectories(const std::string& path) override {
     return base_->CreateDirectories(path);
@@ -98,9 +100,13 @@ class FaultLogDisk : public log::FileSystem {
     return std::unique_ptr<log::File>(std::make_unique<FaultFile>(this, std::move(file)));
   }
   Status Rename(const std::string& from, const std::string& to) override {
+    if (frozen) return Status::Ok();
     return base_->Rename(from, to);
   }
-  Status Remove(const std::string& path) override { return base_->Remove(path); }
+  Status Remove(const std::string& path) override {
+    if (frozen) return Status::Ok();
+    return base_->Remove(path);
+  }
   Status SyncDirectory(const std::string& path) override { return base_->SyncDirectory(path); }
   Result<uint64_t> FreeBytes(const std::string& path) override {
     if (full) return uint64_t{0};
@@ -113,6 +119,7 @@ class FaultLogDisk : public log::FileSystem {
     FaultFile(FaultLogDisk* disk, std::unique_ptr<log::File> base)
         : disk_(disk), base_(std::move(base)) {}
     Status Write(uint64_t offset, std::span<const std::string_view> pieces) override {
+      if (disk_->frozen) return Status::Ok();
       return base_->Write(offset, pieces);
     }
     Result<size_t> Read(uint64_t offset, char* data, size_t size) override {
@@ -228,6 +235,7 @@ class Node {
     if (metadata_ != nullptr) metadata_->Close();
     if (log_ != nullptr) log_->Close();
     if (io_ != nullptr) io_->Stop();
+    if (blocking_ != nullptr) blocking_->WaitIdle();
     manager_.reset();
     metadata_.reset();
     io_.reset();

@@ -1,0 +1,364 @@
+#include <rocksdb/write_batch.h>
+
+#include <boost/asio/post.hpp>
+#include <filesystem>
+#include <utility>
+
+#include "common/log.h"
+#include "replication/group/record.h"
+#include "server/model/key.h"
+#include "server/partition/partition.h"
+#include "server/partition/replica_files.h"
+#include "server/storage/data_directory.h"
+
+/// Partition: becoming two (R13).
+namespace onggi::partition {
+
+namespace asio = boost::asio;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// A child begins behind an entry that is in no log, so that an empty replica never passes for one
+/// that has its data.
+constexpr LogPosition kChildBegins{Epoch(1), LogIndex(1)};
+
+rocksdb::Slice ToSlice(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
+
+/// Part `share` of figures.
+PartitionStatistics Scale(const PartitionStatistics& whole, double share) {
+  const auto part = [share](uint64_t value) {
+    return std::min(value, static_cast<uint64_t>(static_cast<double>(value) * share));
+  };
+  PartitionStatistics scaled;
+  scaled.estimated = true;
+  scaled.item_count = part(whole.item_count);
+  scaled.item_bytes = part(whole.item_bytes);
+  for (const auto& index : whole.local_indexes) {
+    scaled.local_indexes.push_back({part(index.entry_count), part(index.entry_bytes)});
+  }
+  return scaled;
+}
+
+/// Figures may have been guesses: nothing goes below 0.
+PartitionStatistics Subtract(const PartitionStatistics& whole, const PartitionStatistics& part) {
+  const auto less = [](uint64_t a, uint64_t b) { return a > b ? a - b : 0; };
+  PartitionStatistics rest = whole;
+  rest.estimated = true;
+  rest.item_count = less(whole.item_count, part.item_count);
+  rest.item_bytes = less(whole.item_bytes, part.item_bytes);
+  for (size_t i = 0; i < rest.local_indexes.size() && i < part.local_indexes.size(); ++i) {
+    auto& index = rest.local_indexes[i];
+    index.entry_count = less(index.entry_count, part.local_indexes[i].entry_count);
+    index.entry_bytes = less(index.entry_bytes, part.local_indexes[i].entry_bytes);
+  }
+  return rest;
+}
+
+}  // namespace
+
+// The primary's part. -----------------------------------------------------------------------------
+
+/// Proposes that what lies at or past `key` becomes `child`. From here on no write there is
+/// admitted. Ok also when the same was proposed and every in-sync member has an id in it.
+Status Partition::ProposeSplit(SplitRecord record) {
+  if (!replica_->leading() || !serving_.load(std::memory_order_relaxed)) {
+    return {Code::kNotPrimary, "the partition is not served here now"};
+  }
+  const group::Configuration& configuration = replica_->group().configuration();
+  if (!freeze_.IsNone() || absorbing_ != LogIndex() || grant_ != Revision()) {
+    return Unavailable("a merge is under way");
+  }
+  if (split_.has_value() && Uncut(*split_)) {
+    if (split_->child != record.child || split_->key != record.key) {
+      return Unavailable("another split is under way");
+    }
+    const bool all = std::all_of(
+        configuration.in_sync.begin(), configuration.in_sync.end(),
+        [&](const group::Member& member) { return split_->child_replicas.contains(member); });
+    if (all) return Status::Ok();
+    // Members were replaced since: the same child, with replicas for those that lack one.
+    record.child_replicas.insert(split_->child_replicas.begin(), split_->child_replicas.end());
+    for (const auto& [member, replica] : split_->child_replicas) {
+      record.child_replicas[member] = replica;
+    }
+  } else if (!admit_end_.empty()) {
+    return admit_end_ == record.key ? Status::Ok() : Unavailable("another split is under way");
+  }
+  RETURN_IF_ERROR(CheckCut(record.key));
+  CloseBatch();
+  if (!effects_.empty()) return Unavailable("a batch waits for the log");
+  if (split_.has_value() && Uncut(*split_)) {
+    record.left = evaluated_;
+    record.right = split_->right;
+  } else {
+    record.right = Scale(evaluated_, ShareFrom(record.key));
+    record.left = Subtract(evaluated_, record.right);
+  }
+  Entry entry;
+  entry.after = record.left;
+  const Status appended =
+      replica_->Propose(static_cast<uint8_t>(EntryType::kSplit), record.Encode(), &entry.position);
+  if (!appended.ok()) return appended;
+  admit_end_ = record.key;
+  evaluated_ = entry.after;
+  in_flight_.push_back(std::move(entry));
+  return Status::Ok();
+}
+
+/// May the partition be cut there?
+Status Partition::CheckCut(std::string_view key) const {
+  const Range* const range = range_.load(std::memory_order_relaxed);
+  if (key <= range->start || !range->Holds(key)) {
+    return InvalidArgument("the key is not inside the partition's range");
+  }
+  if (schema_->local_indexes.empty()) return Status::Ok();
+  // Between item collections: the first item at or past it must not begin before it.
+  std::string from(1, kItemSpace);
+  from.append(key);
+  const auto it = store().NewIterator(from, std::string(1, kItemSpace + 1), /*reverse=*/false,
+                                      /*fill_cache=*/true);
+  RETURN_IF_ERROR(it->status());
+  if (!it->Valid()) return Status::Ok();
+  std::string prefix;
+  const model::ItemView item(it->value());
+  model::AppendCollectionPrefix(item.Find(schema_->partition_key.name), &prefix);
+  if (prefix >= key) return Status::Ok();
+  return InvalidArgument("with local indexes, a partition is cut between item collections");
+}
+
+double Partition::ShareFrom(std::string_view key) const {
+  const Range* const range = range_.load(std::memory_order_relaxed);
+  const std::string start = std::string(1, kItemSpace) + range->start;
+  const std::string middle = std::string(1, kItemSpace).append(key);
+  const std::string end =
+      range->end.empty() ? std::string(1, kItemSpace + 1) : std::string(1, kItemSpace) + range->end;
+  const double left = static_cast<double>(store().ApproximateBytes(start, middle));
+  const double right = static_cast<double>(store().ApproximateBytes(middle, end));
+  return left + right > 0 ? right / (left + right) : 0.5;
+}
+
+/// Has the split been applied, and the key not been cut?
+bool Partition::Uncut(const SplitRecord& split) const {
+  const group::Configuration& configuration = replica_->group().configuration();
+  return split.key > configuration.range_start &&
+         (configuration.range_end.empty() || split.key < configuration.range_end);
+}
+
+/// On the primary, where the latest Split is applied: the key is to be cut.
+void Partition::FinishSplit() {
+  if (!split_.has_value() || !Uncut(*split_) || !replica_->leading()) return;
+  admit_end_ = split_->key;
+  group::FinishSplit finish;
+  finish.index = split_->index;
+  finish.key = split_->key;
+  finish.child = split_->child;
+  finish.child_replicas = split_->child_replicas;
+  asio::post(home_, [self = shared_from_this(), finish] {
+    if (!self->stopping_) self->replica_->Ask(finish);
+  });
+}
+
+// Applying. ---------------------------------------------------------------------------------------
+
+Result<bool> Partition::ApplySplit(const replica::CommittedEntry& entry) {
+  ASSIGN_OR_RETURN(const SplitRecord record,
+                   SplitRecord::Decode(entry.position.index, entry.payload));
+  // The child first: once the state has the Split, nobody makes it again.
+  const Status made = MakeChild(record);
+  if (!made.ok() && made.code() != Code::kNotFound) {
+    log::Error("a split's child is not made here", "partition", id_, "child", record.child,
+               "status", made);
+  }
+  rocksdb::WriteBatch batch;
+  batch.Put(MetaKey(kSplitKey), EncodeRecord(record));
+  RETURN_IF_ERROR(ApplyShape(entry.position, record.left, &batch));
+  // Replayed, it could bring back a child that has been removed since.
+  RETURN_IF_ERROR(store().Flush(/*wait=*/true));
+  return made.ok();
+}
+
+/// On a thread that may block, while nothing is applied. kNotFound: the split names no child for
+/// this replica.
+Status Partition::MakeChild(const SplitRecord& record) {
+  const auto mine = record.child_replicas.find({environment_.node, place_.replica});
+  if (mine == record.child_replicas.end()) return NotFound("no replica of the child is due here");
+  const std::string directory = environment_.partitions_directory + "/" + record.child.ToString();
+  std::error_code error;
+  if (fs::exists(directory, error)) {
+    ASSIGN_OR_RETURN(const ReplicaId there, ReadReplicaFile(directory));
+    if (there == mine->second) return Status::Ok();  // an earlier life's, or an earlier Split's
+    return {Code::kAlreadyExists, directory + ": is another replica"};
+  }
+  const std::string fresh = directory + ".new";
+  RETURN_IF_ERROR(RemoveReplicaDirectory(fresh));
+  fs::create_directories(fresh, error);
+  if (error) return IoError("create directory", fresh, error.value());
+  RETURN_IF_ERROR(storage::WriteFileSynced(fresh + "/REPLICA",
+                                           "onggi-replica 1 " + mine->second.ToString() + "\n"));
+  ParentMark mark;
+  mark.table = schema_->id;
+  mark.parent = id_;
+  mark.key = record.key;
+  RETURN_IF_ERROR(storage::WriteFileSynced(fresh + "/PARENT", mark.Encode()));
+  RETURN_IF_ERROR(store().MakeCheckpoint(fresh + "/store"));
+  RETURN_IF_ERROR(BecomeChild(fresh + "/store", record));
+  RETURN_IF_ERROR(storage::SyncDirectory(fresh + "/store"));
+  RETURN_IF_ERROR(storage::SyncDirectory(fresh));
+  fs::rename(fresh, directory, error);
+  if (error) return IoError("rename", directory, error.value());
+  RETURN_IF_ERROR(storage::SyncDirectory(environment_.partitions_directory));
+  if (place_.host != nullptr) place_.host->OnChildMade(record.child, mine->second);
+  return Status::Ok();
+}
+
+/// Makes a copy of this partition's store its child's. The parent's half goes when it is opened.
+Status Partition::BecomeChild(const std::string& path, const SplitRecord& record) {
+  ASSIGN_OR_RETURN(
+      auto child, storage::PartitionStore::Open(*environment_.storage, path, /*create=*/false, {}));
+  rocksdb::WriteBatch batch;
+  for (const std::string_view key : {kSplitKey, kAbsorbKey, kFrozenKey}) {
+    batch.Delete(MetaKey(key));
+  }
+  const auto it = child->NewIterator(MetaKey(RequestTable::kKeyPrefix), MetaKey("requesu"),
+                                     /*reverse=*/false, /*fill_cache=*/false);
+  for (; it->Valid(); it->Next()) {
+    const std::string_view key = it->key().substr(1);
+    batch.Put(MetaKey(RequestTable::InheritedKeyOf(id_, key)), ToSlice(it->value()));
+    batch.Delete(ToSlice(it->key()));
+  }
+  RETURN_IF_ERROR(it->status());
+  AppliedState state;
+  state.epoch = kChildBegins.epoch;
+  state.index = kChildBegins.index;
+  state.statistics = record.right;
+  std::string encoded;
+  state.EncodeTo(&encoded);
+  batch.Put(ToSlice(kAppliedKey), encoded);
+  RETURN_IF_ERROR(child->Apply(&batch));
+  return child->Flush(/*wait=*/true);
+}
+
+void Partition::OnSplitApplied(const replica::CommittedEntry& entry) {
+  Result<SplitRecord> record = SplitRecord::Decode(entry.position.index, entry.payload);
+  CHECK(record.ok());
+  split_ = *std::move(record);
+  SetRange(replica_->group().configuration());
+  FinishSplit();
+}
+
+/// The store's record of the latest split. On a thread that may block.
+Status Partition::LoadSplit(std::optional<SplitRecord>* split) const {
+  storage::PinnedValue value;
+  ASSIGN_OR_RETURN(const bool found, store().Get(MetaKey(kSplitKey), &value));
+  if (!found) return Status::Ok();
+  ASSIGN_OR_RETURN(*split, DecodeRecord(value.view()));
+  return Status::Ok();
+}
+
+/// Is this replica's child of `split` on this disk?
+bool Partition::HoldsChild(const SplitRecord& split) const {
+  const auto mine = split.child_replicas.find({environment_.node, place_.replica});
+  if (mine == split.child_replicas.end()) return false;
+  const auto there =
+      ReadReplicaFile(environment_.partitions_directory + "/" + split.child.ToString());
+  return there.ok() && *there == mine->second;
+}
+
+// Afterwards. -------------------------------------------------------------------------------------
+
+/// Removes what lies outside the range, if there is anything: what a split has given away, or left
+/// with the parent. `absorbed`: what lies behind the range is a neighbour's, put aside.
+Status Partition::TrimForeign(const std::string& start, const std::string& end, bool absorbed) {
+  for (const char space : Spaces()) {
+    const std::string first(1, space), last(1, static_cast<char>(space + 1));
+    RETURN_IF_ERROR(TrimRange(first, first + start));
+    if (!end.empty() && !absorbed) RETURN_IF_ERROR(TrimRange(first + end, last));
+  }
+  return Status::Ok();
+}
+
+Status Partition::TrimRange(const std::string& from, const std::string& to) {
+  if (from >= to) return Status::Ok();
+  const auto it = store().NewIterator(from, to, /*reverse=*/false, /*fill_cache=*/false);
+  if (!it->Valid()) return it->status();
+  return store().RemoveRange(from, to);
+}
+
+/// Counts what a split has divided by guess. On the home, as a reign begins.
+void Partition::Recount() {
+  struct Count {
+    PartitionStatistics base, exact;
+    std::vector<std::unique_ptr<storage::RangeIterator>> spaces;
+    Epoch epoch;
+    Status status;
+  };
+  auto count = std::make_shared<Count>();
+  {
+    std::lock_guard lock(statistics_mutex_);
+    count->base = statistics_;
+  }
+  if (!count->base.estimated) return;
+  count->epoch = replica_->group().append_epoch();
+  const Range* const range = range_.load(std::memory_order_relaxed);
+  const auto walk = [&](char space) {
+    const std::string from = std::string(1, space) + range->start;
+    const std::string to = range->end.empty() ? std::string(1, static_cast<char>(space + 1))
+                                              : std::string(1, space) + range->end;
+    count->spaces.push_back(store().NewIterator(from, to, /*reverse=*/false,
+                                                /*fill_cache=*/false));
+  };
+  walk(kItemSpace);
+  for (size_t i = 0; i < schema_->local_indexes.size(); ++i) {
+    walk(static_cast<char>(kLocalIndexSpace + static_cast<char>(i)));
+  }
+  // The snapshots keep the store: it closes with the partition, which the task keeps.
+  const auto work = [self = shared_from_this(), count] {
+    count->exact.local_indexes.resize(count->base.local_indexes.size());
+    for (size_t i = 0; i < count->spaces.size() && !self->stopping_walks_; ++i) {
+      for (auto& it = *count->spaces[i]; it.Valid() && !self->stopping_walks_; it.Next()) {
+        const size_t bytes = model::ItemView(it.value()).BilledSize();
+        if (i == 0) {
+          ++count->exact.item_count;
+          count->exact.item_bytes += bytes;
+        } else {
+          ++count->exact.local_indexes[i - 1].entry_count;
+          count->exact.local_indexes[i - 1].entry_bytes += bytes;
+        }
+      }
+      if (count->status.ok()) count->status = count->spaces[i]->status();
+    }
+    count->spaces.clear();
+    if (self->stopping_walks_) return;
+    asio::post(self->home_, [self, count] {
+      if (count->status.ok() && count->epoch == self->reign_) {
+        self->TakeCount(count->base, count->exact);
+      }
+    });
+  };
+  if (!environment_.blocking->TrySubmit(work)) {
+    log::Warn("too much is queued for the disk to count a partition", "partition", id_);
+  }
+}
+
+/// What was counted corrects what was guessed, whatever has been written since.
+void Partition::TakeCount(const PartitionStatistics& base, const PartitionStatistics& exact) {
+  if (!serving_.load(std::memory_order_relaxed) || !evaluated_.estimated) return;
+  const auto correct = [](uint64_t* now, uint64_t guessed, uint64_t counted) {
+    *now += counted - guessed;
+  };
+  correct(&evaluated_.item_count, base.item_count, exact.item_count);
+  correct(&evaluated_.item_bytes, base.item_bytes, exact.item_bytes);
+  for (size_t i = 0; i < evaluated_.local_indexes.size(); ++i) {
+    auto& index = evaluated_.local_indexes[i];
+    correct(&index.entry_count, base.local_indexes[i].entry_count,
+            exact.local_indexes[i].entry_count);
+    correct(&index.entry_bytes, base.local_indexes[i].entry_bytes,
+            exact.local_indexes[i].entry_bytes);
+  }
+  evaluated_.estimated = false;
+  recounted_ = true;
+  if (in_flight_.size() < kMaxEntriesInFlight) CloseBatch();
+}
+
+}  // namespace onggi::partition

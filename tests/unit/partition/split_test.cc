@@ -1,0 +1,283 @@
+#include <thread>
+
+#include "server/partition/shape.h"
+#include "tests/unit/partition/cluster_fixture.h"
+
+namespace onggi::partition {
+namespace {
+
+using Kind = WriteRequest::Kind;
+using std::chrono::milliseconds;
+
+/// Table 1 on nodes 1 to 3, partition 1, and its child 2 with replicas 100 + node.
+class Split : public ClusterTest {
+ protected:
+  void Open(const std::function<void(proto::Table*)>& shape = {}) {
+    cluster_->Start(3);
+    cluster_->CreateTable(1, {1, 2, 3}, shape);
+    ASSERT_TRUE(cluster_->Put(1, "a", "0", "x").ok());
+  }
+  /// Whoever leads partition 1 by its key.
+  ClusterNode& Parent() { return cluster_->node(cluster_->Configuration(1).primary.node); }
+  Status AskSplit(const std::string& key, milliseconds limit = std::chrono::seconds(10)) {
+    const auto deadline = std::chrono::steady_clock::now() + limit;
+    Status status(Code::kUnavailable, "not asked");
+    while (std::chrono::steady_clock::now() < deadline) {
+      ClusterNode& node = Parent();
+      if (node.running()) {
+        std::vector<group::Member> replicas;
+        for (uint64_t id = 1; id <= 3; ++id) {
+          replicas.push_back({NodeId(id), ReplicaId(100 + id)});
+        }
+        auto work = node.manager().SplitPartition(
+            TableId(1), PartitionId(1), key, PartitionId(2), std::move(replicas),
+            std::chrono::steady_clock::now() + milliseconds(500));
+        status = Await(node.executor(), std::move(work));
+        if (status.code() != Code::kUnavailable && status.code() != Code::kNotPrimary) break;
+      }
+      std::this_thread::sleep_for(milliseconds(10));
+    }
+    return status;
+  }
+  /// The key of an item in the middle of those of Fill().
+  std::string MiddleKey() {
+    std::vector<std::string> keys;
+    for (int i = 0; i < kItems; ++i) keys.push_back(Node::Key("p" + std::to_string(i), "s"));
+    std::sort(keys.begin(), keys.end());
+    return keys[kItems / 2];
+  }
+  void Fill() {
+    for (int i = 0; i < kItems; ++i) {
+      ASSERT_TRUE(Put(i, "v" + std::to_string(i)).ok());
+    }
+  }
+  uint64_t PartitionOf(const std::string& key) {
+    const auto child = cluster_->Known(1, 2);
+    return child.has_value() && key >= child->configuration.range_start ? 2 : 1;
+  }
+  Status Put(int i, const std::string& value, RequestId id = {}) {
+    const auto write = Node::Make(
+        Kind::kPut, Item({{"p", S("p" + std::to_string(i))}, {"s", S("s")}, {"v", S(value)}}));
+    write->request.id = id;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    Status status;
+    do {
+      status = PutOnce(write);
+      if (status.ok()) return status;
+      std::this_thread::sleep_for(milliseconds(5));
+    } while (std::chrono::steady_clock::now() < deadline &&
+             (status.code() != Code::kUnknownOutcome || id.boot != 0));
+    return status;
+  }
+  Status PutOnce(const std::shared_ptr<TestWrite>& write) {
+    const auto known = cluster_->Known(1, PartitionOf(write->key));
+    ClusterNode& node = cluster_->node(known->configuration.primary.node);
+    if (!node.running()) return Unavailable("down");
+    const auto partition = node.Find(1, write->key);
+    if (!partition.ok()) return partition.status();
+    return node.Write(*partition, write).status;
+  }
+  std::string Get(int i) {
+    const std::string key = Node::Key("p" + std::to_string(i), "s");
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    std::string answer;
+    do {
+      const auto known = cluster_->Known(1, PartitionOf(key));
+      ClusterNode& node = cluster_->node(known->configuration.primary.node);
+      if (node.running()) {
+        answer = cluster_->ReadAt(node, 1, "p" + std::to_string(i), "s", true);
+        if (!answer.starts_with("NotPrimary") && !answer.starts_with("Unavailable") &&
+            !answer.starts_with("NotFound")) {
+          return answer;
+        }
+      }
+      std::this_thread::sleep_for(milliseconds(5));
+    } while (std::chrono::steady_clock::now() < deadline);
+    return answer;
+  }
+  PartitionStatistics Figures(uint64_t partition) {
+    const auto known = cluster_->Known(1, partition);
+    ClusterNode& node = cluster_->node(known->configuration.primary.node);
+    auto found = Await(node.executor(), node.manager().FindPartition(PartitionId(partition)));
+    return found.ok() ? (*found)->statistics() : PartitionStatistics();
+  }
+
+  static constexpr int kItems = 60;
+};
+
+TEST_F(Split, RecordsSurviveTheirEncoding) {
+  SplitRecord record;
+  record.index = LogIndex(7);
+  record.key = std::string("k\0ey", 4);
+  record.child = PartitionId(9);
+  record.child_replicas[{NodeId(1), ReplicaId(2)}] = ReplicaId(3);
+  record.left.item_count = 5;
+  record.right.item_bytes = 6;
+  record.right.estimated = true;
+  const auto decoded = DecodeRecord(EncodeRecord(record));
+  ASSERT_TRUE(decoded.ok());
+  EXPECT_EQ(decoded->index, record.index);
+  EXPECT_EQ(decoded->key, record.key);
+  EXPECT_EQ(decoded->child, record.child);
+  EXPECT_EQ(decoded->child_replicas, record.child_replicas);
+  EXPECT_EQ(decoded->left.item_count, 5u);
+  EXPECT_FALSE(decoded->left.estimated);
+  EXPECT_TRUE(decoded->right.estimated);
+  EXPECT_FALSE(DecodeRecord("").ok());
+  EXPECT_FALSE(SplitRecord::Decode(LogIndex(1), "\x02").ok());
+  std::string cut = record.Encode();
+  cut.pop_back();
+  EXPECT_FALSE(SplitRecord::Decode(LogIndex(1), cut).ok());
+}
+
+TEST_F(Split, DividesItemsAndFigures) {
+  Open();
+  Fill();
+  const std::string key = MiddleKey();
+  const Status split = AskSplit(key);
+  ASSERT_TRUE(split.ok()) << split.ToString() << cluster_->Describe(1);
+  EXPECT_EQ(cluster_->Configuration(1).range_end, key);
+  EXPECT_EQ(cluster_->Known(1, 2)->configuration.range_start, key);
+  EXPECT_EQ(cluster_->Known(1, 2)->configuration.in_sync.size(), 3u);
+  for (int i = 0; i < kItems; ++i) EXPECT_EQ(Get(i), "v" + std::to_string(i)) << i;
+  for (int i = 0; i < kItems; i += 3) EXPECT_TRUE(Put(i, "w").ok()) << i;
+  for (int i = 0; i < kItems; i += 3) EXPECT_EQ(Get(i), "w") << i;
+  // Counted exactly, in time, and nothing twice. (One item more: Open's.)
+  EXPECT_TRUE(Eventually([&] {
+    return !Figures(1).estimated && !Figures(2).estimated &&
+           Figures(1).item_count + Figures(2).item_count == kItems + 1;
+  })) << Figures(1).item_count
+      << " " << Figures(2).item_count;
+  // It was asked again: done already.
+  EXPECT_TRUE(AskSplit(key).ok());
+  // Backups have both.
+  for (uint64_t id = 1; id <= 3; ++id) {
+    EXPECT_TRUE(Eventually([&] {
+      return cluster_->ReadAt(cluster_->node(id), 1, "p0", "s", false) == "w" &&
+             cluster_->ReadAt(cluster_->node(id), 1, "p1", "s", false) == "v1";
+    })) << id;
+  }
+  // And over a restart of all.
+  for (uint64_t id = 1; id <= 3; ++id) cluster_->node(id).Crash();
+  for (uint64_t id = 1; id <= 3; ++id) ASSERT_TRUE(cluster_->node(id).Start().ok());
+  for (int i = 0; i < kItems; ++i) {
+    EXPECT_EQ(Get(i), i % 3 == 0 ? "w" : "v" + std::to_string(i)) << i;
+  }
+}
+
+TEST_F(Split, UnderLoadNothingFailsAndNothingIsLost) {
+  Open();
+  Fill();
+  std::atomic<bool> stop{false};
+  std::atomic<int> failures{0};
+  std::vector<int> last(kItems, -1);
+  std::vector<std::thread> writers;
+  for (int writer = 0; writer < 4; ++writer) {
+    writers.emplace_back([&, writer] {
+      for (int round = 0; !stop; ++round) {
+        for (int i = writer; i < kItems && !stop; i += 4) {
+          const RequestId id{uint64_t{50} + static_cast<uint64_t>(writer),
+                             static_cast<uint64_t>(round * kItems + i + 1)};
+          const Status status = Put(i, std::to_string(round), id);
+          if (status.ok()) last[static_cast<size_t>(i)] = round;
+          failures += !status.ok();
+        }
+      }
+    });
+  }
+  std::this_thread::sleep_for(milliseconds(200));
+  const Status split = AskSplit(MiddleKey());
+  EXPECT_TRUE(split.ok()) << split.ToString();
+  std::this_thread::sleep_for(milliseconds(500));
+  stop = true;
+  for (auto& writer : writers) writer.join();
+  EXPECT_EQ(failures, 0);
+  for (int i = 0; i < kItems; ++i) {
+    if (last[static_cast<size_t>(i)] >= 0) {
+      EXPECT_EQ(Get(i), std::to_string(last[static_cast<size_t>(i)])) << i;
+    }
+  }
+}
+
+TEST_F(Split, IsFinishedByTheNextPrimary) {
+  Open();
+  Fill();
+  // The primary can propose and apply, but not cut the key.
+  Parent().store().cut = true;
+  EXPECT_EQ(AskSplit(MiddleKey(), milliseconds(700)).code(), Code::kUnavailable);
+  EXPECT_FALSE(cluster_->Known(1, 2).has_value());
+  ClusterNode& old = Parent();
+  old.Crash();
+  const Status split = AskSplit(MiddleKey());
+  ASSERT_TRUE(split.ok()) << split.ToString() << cluster_->Describe(1);
+  for (int i = 0; i < kItems; ++i) EXPECT_EQ(Get(i), "v" + std::to_string(i)) << i;
+  ASSERT_TRUE(old.Start().ok());
+  EXPECT_TRUE(cluster_->AwaitInSync(1, 3));
+}
+
+TEST_F(Split, RetriesOfBothSidesAreAnsweredFromTheParentsRecords) {
+  Open();
+  Fill();
+  std::vector<std::string> first(kItems);
+  const auto add = [&](int i) {
+    const auto write =
+        Node::Make(Kind::kUpdate, Item({{"p", S("p" + std::to_string(i))}, {"s", S("s")}}),
+                   "ADD n :v", "", {N(1)});
+    write->request.id = {9, static_cast<uint64_t>(i) + 1};
+    write->request.want_new = true;
+    return write;
+  };
+  const auto run = [&](int i) {
+    const auto write = add(i);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    for (;;) {
+      const auto known = cluster_->Known(1, PartitionOf(write->key));
+      ClusterNode& node = cluster_->node(known->configuration.primary.node);
+      if (const auto partition = node.Find(1, write->key); partition.ok()) {
+        const WriteOutcome outcome = node.Write(*partition, write);
+        if (outcome.status.ok()) return outcome.new_item;
+      }
+      if (std::chrono::steady_clock::now() > deadline) return std::string("late");
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+  };
+  for (int i = 0; i < kItems; ++i) first[static_cast<size_t>(i)] = run(i);
+  ASSERT_TRUE(AskSplit(MiddleKey()).ok());
+  for (int i = 0; i < kItems; ++i) EXPECT_EQ(run(i), first[static_cast<size_t>(i)]) << i;
+}
+
+TEST_F(Split, IsRefusedWhereItCannotBe) {
+  Open([](proto::Table* table) { Node::AddIndex(table, "i", "v", "S", "ALL"); });
+  Fill();
+  EXPECT_EQ(AskSplit("").code(), Code::kInvalidArgument);
+  // With a local index, not inside a collection.
+  EXPECT_EQ(AskSplit(MiddleKey()).code(), Code::kInvalidArgument);
+  std::string prefix;
+  const std::string value = S("p7").Encode();
+  model::AppendCollectionPrefix(model::ValueView(value), &prefix);
+  const Status split = AskSplit(prefix);
+  EXPECT_TRUE(split.ok()) << split.ToString();
+  EXPECT_TRUE(Eventually([&] {
+    return !Figures(1).estimated && !Figures(2).estimated &&
+           Figures(1).local_indexes[0].entry_count + Figures(2).local_indexes[0].entry_count ==
+               kItems + 1;
+  }));
+  // A key of the child is not the parent's to cut.
+  EXPECT_EQ(AskSplit(prefix + "z").code(), Code::kInvalidArgument);
+}
+
+TEST_F(Split, AReplicaThatWasAwayComesBackToBoth) {
+  Open();
+  Fill();
+  cluster_->node(3).Crash();
+  ASSERT_TRUE(cluster_->AwaitInSync(1, 2));
+  const Status split = AskSplit(MiddleKey());
+  ASSERT_TRUE(split.ok()) << split.ToString();
+  EXPECT_EQ(cluster_->Known(1, 2)->configuration.in_sync.size(), 2u);
+  ASSERT_TRUE(cluster_->node(3).Start().ok());
+  EXPECT_TRUE(cluster_->AwaitInSync(1, 3)) << cluster_->Describe(1);
+  for (int i = 0; i < kItems; ++i) EXPECT_EQ(Get(i), "v" + std::to_string(i)) << i;
+}
+
+}  // namespace
+}  // namespace onggi::partition
