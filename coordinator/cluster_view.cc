@@ -160,7 +160,8 @@ void ClusterView::Erase(std::string_view key, Revision revision, SteadyTime now)
     }
   } else if (const auto partition = keys::ParsePartition(key)) {
     const auto it = partitions_.find(partition->partition);
-    if (it != partitions_.end() && it->second.revision <= revision) {
+    if (it != partitions_.end() && it->second.revision <= revision &&
+        it->second.config.table() == partition->table.value) {
       ErasePartition(partition->partition);
     }
   } else if (const auto job = keys::ParseJob(key)) {
@@ -283,7 +284,7 @@ std::vector<NodeId> ClusterView::NodesWithReplica(PartitionId partition) const {
 
 bool ClusterView::Alive(NodeId node) const {
   const NodeView* view = Node(node);
-  return view != nullptr && view->alive && view->record.state() != proto::NODE_STATE_DECOMMISSIONED;
+  return view != nullptr && view->alive;
 }
 
 bool ClusterView::TakesReplicas(NodeId node) const {
@@ -296,7 +297,8 @@ bool ClusterView::Lost(const proto::ReplicaRef& ref, PartitionId partition) cons
   const NodeView* node = Node(NodeId(ref.node()));
   if (node == nullptr) return true;
   const proto::NodeState state = node->record.state();
-  if (state == proto::NODE_STATE_DEAD || state == proto::NODE_STATE_DECOMMISSIONED) return true;
+  if (state == proto::NODE_STATE_DEAD) return true;
+  if (state == proto::NODE_STATE_DECOMMISSIONED && !node->alive) return true;
   const auto* status = Status(ref, partition);
   return status != nullptr && status->role() == proto::REPLICA_ROLE_LOST;
 }

@@ -79,7 +79,6 @@ class ClusterView {
   const std::map<PartitionId, PartitionView>& partitions() const { return partitions_; }
   const std::map<uint64_t, JobView>& jobs() const { return jobs_; }
   const std::optional<proto::Cluster>& cluster() const { return cluster_; }
-  Revision cluster_revision() const { return cluster_revision_; }
 
   const NodeView* Node(NodeId node) const;
   const TableView* Table(TableId table) const;
@@ -98,12 +97,12 @@ class ClusterView {
   /// Nodes that say they have some replica of it, named by its configuration or not.
   std::vector<NodeId> NodesWithReplica(PartitionId partition) const;
 
-  /// The catalog has it, not removed or dead, and its lease holds.
+  /// The catalog has it, and a process of it holds its lease.
   bool Alive(NodeId node) const;
   /// May be given replicas and primaries: alive, ACTIVE, disk not low.
   bool TakesReplicas(NodeId node) const;
-  /// What stands there is lost or will not come back soon: the node is DEAD, DECOMMISSIONED or
-  /// unknown, or it says that it does not have this replica.
+  /// What stands there is lost or will not come back soon: the node is unknown, or DEAD, or gone
+  /// after it was DECOMMISSIONED; or it says that it does not have this replica.
   bool Lost(const proto::ReplicaRef& ref, PartitionId partition) const;
   size_t LivingInSync(const PartitionView& partition) const;
   /// Its primary's node lives, and has not said that the replica there does not lead.

@@ -90,14 +90,15 @@ asio::awaitable<Result<proto::Job>> FencedCatalog::CreateJob(proto::Job job) {
   metadata::Transaction transaction;
   Result<uint64_t> id = co_await TakeIds(keys::NextJob(), 1, &transaction);
   if (!id.ok()) co_return std::move(id).status();
-  if (jobs_uncertain_) {
-    // Read after the counter: what a lost answer made is either here, or made before this commit,
-    // which then finds the counter changed.
+  const Revision counter = transaction.compares.back().mod_revision;
+  if (counter != jobs_known_at_) {
+    // Another creation is under way, or its answer was lost. What it made is read here, after the
+    // counter; or it comes later, and then one of the two finds the counter changed.
     const std::string prefix(keys::kJobPrefix);
     Result<metadata::RangeResult> jobs = co_await store_.RangePrefix(prefix);
     if (!jobs.ok()) co_return std::move(jobs).status();
     view_.Replace(prefix, *jobs, clock_.Now());
-    jobs_uncertain_ = false;
+    jobs_known_at_ = counter;
   }
   const PartitionId partition_id(job.partition());
   for (const uint64_t subject : {job.partition(), job.other()}) {
@@ -107,7 +108,7 @@ asio::awaitable<Result<proto::Job>> FencedCatalog::CreateJob(proto::Job job) {
                                                    " has partition " + std::to_string(subject));
     }
     const PartitionView* partition = view_.Partition(PartitionId(subject));
-    const TableId table(job.table());
+    const TableId table(partition == nullptr ? job.table() : partition->config.table());
     transaction.compares.push_back(
         metadata::Compare::At(keys::Partition(table, PartitionId(subject)),
                               partition == nullptr ? Revision() : partition->revision));
@@ -138,8 +139,11 @@ asio::awaitable<Result<proto::Job>> FencedCatalog::CreateJob(proto::Job job) {
   }
   transaction.puts.push_back({keys::Job(*id), job.SerializeAsString()});
   const Status status = co_await Commit(std::move(transaction));
-  if (status.code() == Code::kUnknownOutcome) jobs_uncertain_ = true;
   if (!status.ok()) co_return status;
+  if (const JobView* made = view_.Job(*id); made != nullptr) {
+    // The counter was put in the same transaction.
+    jobs_known_at_ = std::max(jobs_known_at_, made->revision);
+  }
   co_return job;
 }
 

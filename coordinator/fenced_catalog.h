@@ -51,8 +51,8 @@ class FencedCatalog {
   ClusterView& view_;
   const Clock& clock_;
   const metadata::Compare fence_;
-  /// A job may have been made that the view does not have.
-  bool jobs_uncertain_ = false;
+  /// The revision of the jobs' counter up to which the view surely has every job.
+  Revision jobs_known_at_;
 };
 
 }  // namespace onggi::coordinator

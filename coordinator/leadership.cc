@@ -46,7 +46,10 @@ Leadership::Leadership(const Environment& environment, const Options& options,
                       "partition", job.partition(), "status", status);
           }),
       tables_(
-          *environment.store, [this](const proto::Table& table) { return PlaceTable(table); },
+          *environment.store,
+          [this](const proto::Table& table, metadata::Transaction* transaction) {
+            return PlaceTable(table, transaction);
+          },
           [this](metadata::Transaction transaction) {
             return catalog_.Commit(std::move(transaction));
           },
@@ -200,29 +203,41 @@ asio::awaitable<void> Leadership::Prune() {
   (void)co_await catalog_.Commit(std::move(transaction));
 }
 
-/// Once every member knows more than what is in force, that is put in force.
+/// Once every member knows more than what is in force, that is put in force. A registration writes
+/// the cluster's key too, so none can slip in between the look at the members and the commit.
 asio::awaitable<void> Leadership::RaiseVersions() {
-  if (!view_.cluster() || view_.nodes().empty()) co_return;
-  uint32_t wire = UINT32_MAX;
-  uint32_t disk = UINT32_MAX;
-  for (const auto& [id, node] : view_.nodes()) {
-    if (node.record.state() == proto::NODE_STATE_DECOMMISSIONED) continue;
-    wire = std::min(wire, node.record.wire_versions().newest());
-    disk = std::min(disk, node.record.disk_versions().newest());
-  }
+  const auto newest = [](const std::vector<proto::Node>& nodes, proto::Cluster* cluster) {
+    uint32_t wire = UINT32_MAX;
+    uint32_t disk = UINT32_MAX;
+    for (const proto::Node& node : nodes) {
+      if (node.state() == proto::NODE_STATE_DECOMMISSIONED) continue;
+      wire = std::min(wire, node.wire_versions().newest());
+      disk = std::min(disk, node.disk_versions().newest());
+    }
+    if (wire == UINT32_MAX) return false;
+    if (wire <= cluster->wire_version() && disk <= cluster->disk_version()) return false;
+    cluster->set_wire_version(std::max(cluster->wire_version(), wire));
+    cluster->set_disk_version(std::max(cluster->disk_version(), disk));
+    return true;
+  };
+  if (!view_.cluster()) co_return;
+  std::vector<proto::Node> nodes;
+  for (const auto& [id, node] : view_.nodes()) nodes.push_back(node.record);
   proto::Cluster cluster = *view_.cluster();
-  if (wire == UINT32_MAX) co_return;
-  if (wire <= cluster.wire_version() && disk <= cluster.disk_version()) co_return;
-  cluster.set_wire_version(std::max(cluster.wire_version(), wire));
-  cluster.set_disk_version(std::max(cluster.disk_version(), disk));
-  metadata::Transaction transaction;
+  if (!newest(nodes, &cluster)) co_return;
+
   const std::string key(keys::kCluster);
-  transaction.compares.push_back(metadata::Compare::At(key, view_.cluster_revision()));
-  // An older program must not join meanwhile.
-  for (const auto& [id, node] : view_.nodes()) {
-    if (transaction.compares.size() >= kMaxPruned) break;
-    transaction.compares.push_back(metadata::Compare::At(keys::Node(id), node.revision));
+  Result<metadata::KeyValue> kv = co_await environment_.store->Get(key);
+  const std::string prefix(keys::kNodePrefix);
+  Result<metadata::RangeResult> range = co_await environment_.store->RangePrefix(prefix);
+  if (!kv.ok() || !range.ok() || !cluster.ParseFromString(kv->value)) co_return;
+  nodes.clear();
+  for (const auto& node : range->kvs) {
+    if (!nodes.emplace_back().ParseFromString(node.value)) co_return;
   }
+  if (!newest(nodes, &cluster)) co_return;
+  metadata::Transaction transaction;
+  transaction.compares.push_back(metadata::Compare::At(key, kv->mod_revision));
   transaction.puts.push_back({key, cluster.SerializeAsString()});
   const Status status = co_await catalog_.Commit(std::move(transaction));
   if (!status.ok()) co_return;
@@ -230,7 +245,8 @@ asio::awaitable<void> Leadership::RaiseVersions() {
             cluster.disk_version());
 }
 
-Result<std::vector<NodeId>> Leadership::PlaceTable(const proto::Table& table) {
+Result<std::vector<NodeId>> Leadership::PlaceTable(const proto::Table& table,
+                                                   metadata::Transaction* transaction) {
   Placement placement(view_);
   size_t count = table.replication();
   if (count == 0) count = options_.default_replication;
@@ -239,6 +255,11 @@ Result<std::vector<NodeId>> Leadership::PlaceTable(const proto::Table& table) {
   if (nodes.size() < count) {
     return Unavailable("table " + table.name() + " wants " + std::to_string(count) +
                        " replicas, and " + std::to_string(nodes.size()) + " nodes take any");
+  }
+  // Not on a node that has begun to drain, or was removed, by the time it is done.
+  for (const NodeId node : nodes) {
+    transaction->compares.push_back(
+        metadata::Compare::At(keys::Node(node), view_.Node(node)->revision));
   }
   return nodes;
 }

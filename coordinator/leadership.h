@@ -86,7 +86,8 @@ class Leadership {
   boost::asio::awaitable<void> RaiseVersions();
   boost::asio::awaitable<Status> SetNodeState(NodeId node, proto::NodeState state);
   boost::asio::awaitable<Result<proto::JobResponse>> StartJob(proto::Job job);
-  Result<std::vector<NodeId>> PlaceTable(const proto::Table& table);
+  Result<std::vector<NodeId>> PlaceTable(const proto::Table& table,
+                                         metadata::Transaction* transaction);
   proto::NodeInfo Describe(NodeId id, const NodeView& node) const;
   proto::PartitionInfo Describe(PartitionId id, const PartitionView& partition) const;
   std::vector<proto::Job> DescribeJobs() const;

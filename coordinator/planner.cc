@@ -43,7 +43,8 @@ void Planner::PlanNodeStates(Round& round) {
     } else if ((state == proto::NODE_STATE_ACTIVE || state == proto::NODE_STATE_DRAINING) && gone) {
       round.plan.node_states.emplace_back(id, proto::NODE_STATE_DEAD);
     } else if (state == proto::NODE_STATE_DRAINING) {
-      bool empty = true;
+      // Its own word that nothing is left there, named or not.
+      bool empty = node.alive && node.reported && node.replicas.empty();
       for (const auto& [partition_id, partition] : round.view.partitions()) {
         if (HasMemberOn(partition.config, id)) empty = false;
       }
@@ -77,7 +78,8 @@ void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& part
       continue;
     }
     healthy.push_back(ref);
-    if (view.Node(NodeId(ref.node()))->record.state() == proto::NODE_STATE_DRAINING) {
+    const proto::NodeState state = view.Node(NodeId(ref.node()))->record.state();
+    if (state == proto::NODE_STATE_DRAINING || state == proto::NODE_STATE_DECOMMISSIONED) {
       draining = ref;
     } else {
       staying.push_back(ref);
@@ -104,11 +106,16 @@ void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& part
     if (!IsLearner(config, *lost)) return;  // the primary takes a healthy learner in its place
     *round.Add(proto::JOB_KIND_REMOVE_REPLICA, partition, "lost").mutable_from() = *lost;
   } else if (lost) {
-    // What a living node lost (a damaged directory) is best made again there.
+    // What a living node lost (a damaged directory) is best made again there, once the primary has
+    // taken it out (R4): a node has one replica of a partition.
     const NodeId there(lost->node());
+    const NodeUsage* usage = round.placement.Node(there);
     std::optional<NodeId> to;
-    if (round.placement.Node(there) != nullptr && round.placement.Node(there)->takes_replicas) {
+    if (usage != nullptr && usage->takes_replicas && IsLearner(config, *lost)) {
       to = there;
+    } else if (usage != nullptr && usage->takes_replicas &&
+               config.in_sync_size() > static_cast<int>(config.min_in_sync())) {
+      return;
     } else {
       to = place();
     }
@@ -166,7 +173,9 @@ bool Planner::PlanZone(Round& round, PartitionId id, const PartitionView& partit
     const std::vector<NodeId> kept = Without(nodes, node);
     if (round.placement.InZone(kept, node) == 0) continue;
     const uint64_t bytes = round.view.BytesOf(partition);
-    const auto to = round.placement.PlaceReplica(kept, nodes, bytes, 1);
+    std::vector<NodeId> excluded = round.view.NodesWithReplica(id);
+    excluded.insert(excluded.end(), nodes.begin(), nodes.end());
+    const auto to = round.placement.PlaceReplica(kept, excluded, bytes, 1);
     if (!to || round.placement.InZone(kept, *to) >= round.placement.InZone(kept, node)) continue;
     proto::Job& job = round.Add(proto::JOB_KIND_MOVE_REPLICA, partition, "zones");
     *job.mutable_from() = ref;
@@ -202,7 +211,7 @@ void Planner::PlanUnnamed(Round& round) {
       }
       proto::Job& job = round.plan.jobs.emplace_back();
       job.set_kind(proto::JOB_KIND_REMOVE_REPLICA);
-      job.set_table(status.table());
+      job.set_table(partition == nullptr ? status.table() : partition->config.table());
       job.set_partition(id.value);
       job.set_reason("no configuration names it");
       *job.mutable_from() = ref;

@@ -78,6 +78,9 @@ void Planner::PlanMerge(Round& round, PartitionId id, const PartitionView& left)
     if (a == nullptr || b == nullptr || !view.Available(left) || !view.Available(*right)) {
       return false;
     }
+    for (const auto& ref : left.config.in_sync()) {
+      if (!view.TakesReplicas(NodeId(ref.node()))) return false;
+    }
     const double part = options_.merge_load_part;
     return a->read_units() + b->read_units() <= part * options_.split_read_units &&
            a->write_units() + b->write_units() <= part * options_.split_write_units &&
@@ -185,7 +188,9 @@ bool Planner::PlanMoveFrom(Round& round, NodeId heavy) {
     if (possible <= best.gain) continue;
     const std::vector<NodeId> nodes = NodesOf(members);
     const std::vector<NodeId> kept = Without(nodes, heavy);
-    const auto to = round.placement.PlaceReplica(kept, nodes, bytes, 1);
+    std::vector<NodeId> excluded = round.view.NodesWithReplica(id);
+    excluded.push_back(heavy);
+    const auto to = round.placement.PlaceReplica(kept, excluded, bytes, 1);
     if (!to) continue;
     const double after = round.placement.Node(*to)->weight + round.placement.WeightOf(*to, bytes);
     if (after >= weight) continue;

@@ -220,11 +220,13 @@ asio::awaitable<JobRunner::StepResult> JobRunner::MergeMove(proto::Job job,
     if (!asked.ok()) co_return asked;
     co_return Changed(id, revision) ? Next::kAgain : Next::kWait;
   }
-  if (hopeless || job.step() == kMergeMoved || !view_.Alive(NodeId(to.node()))) {
+  const bool takes = view_.TakesReplicas(NodeId(to.node()));
+  if (hopeless || job.step() == kMergeMoved || !takes) {
     const Status dropped = co_await Drop(job.table(), right.partition(), to);
     if (!dropped.ok()) co_return dropped;
     co_return co_await Finish(std::move(job), target + " did not take over a replica");
   }
+  const Revision node_revision = view_.Node(NodeId(to.node()))->revision;
   proto::CreateReplicaRequest request;
   request.set_table(job.table());
   request.set_partition(right.partition());
@@ -239,6 +241,7 @@ asio::awaitable<JobRunner::StepResult> JobRunner::MergeMove(proto::Job job,
   job.set_step(kMergeMoved);
   metadata::Transaction swap;
   swap.compares.push_back(metadata::Compare::At(KeyOf(right), revision));
+  swap.compares.push_back(metadata::Compare::At(keys::Node(NodeId(to.node())), node_revision));
   swap.puts.push_back({KeyOf(right), right.SerializeAsString()});
   co_return co_await SaveStep(std::move(job), std::move(swap));
 }

@@ -136,11 +136,27 @@ asio::awaitable<JobRunner::StepResult> JobRunner::NameReplica(proto::Job job,
   const PartitionId id(config.partition());
   const NodeView* node = view_.Node(target);
   if (!view_.Alive(target) || node->record.state() != proto::NODE_STATE_ACTIVE) {
-    co_return co_await Undo(std::move(job), NodeName(job.to()) + " takes no replicas any more");
+    std::string why = NodeName(job.to()) + " takes no replicas any more";
+    co_return co_await Undo(std::move(job), std::move(why));
+  }
+  const Revision node_revision = node->revision;
+  if (job.kind() == proto::JOB_KIND_REPLACE_REPLICA && job.from().node() == job.to().node()) {
+    // The same node: the lost one makes room first, in the key and on the disk.
+    const proto::ReplicaRef from = job.from();
+    if (IsLearner(config, from)) {
+      co_return co_await Unname(std::move(job), std::move(config), revision, from);
+    }
+    if (IsInSync(config, from)) {
+      if (Stalled(job)) co_return co_await Undo(std::move(job), "the primary keeps the lost one");
+      co_return Next::kWait;
+    }
+    const Status dropped = co_await Drop(job.table(), job.partition(), from);
+    if (!dropped.ok()) co_return dropped.WithContext(NodeName(from));
   }
   if (job.kind() == proto::JOB_KIND_MOVE_REPLICA) {
     if (!IsInSync(config, job.from()) && !IsLearner(config, job.from())) {
-      co_return co_await Undo(std::move(job), NodeName(job.from()) + " has no replica any more");
+      std::string why = NodeName(job.from()) + " has no replica any more";
+      co_return co_await Undo(std::move(job), std::move(why));
     }
   } else {
     const auto members = Members(config);
@@ -156,7 +172,8 @@ asio::awaitable<JobRunner::StepResult> JobRunner::NameReplica(proto::Job job,
   request.set_replica(job.to().replica());
   const Status created = co_await nodes_.CreateReplica(target, std::move(request));
   if (created.code() == Code::kAlreadyExists || created.code() == Code::kOutOfSpace) {
-    co_return co_await Undo(std::move(job), NodeName(job.to()) + ": " + created.message());
+    std::string why = NodeName(job.to()) + ": " + created.message();
+    co_return co_await Undo(std::move(job), std::move(why));
   }
   if (!created.ok()) co_return created.WithContext(NodeName(job.to()));
 
@@ -165,6 +182,8 @@ asio::awaitable<JobRunner::StepResult> JobRunner::NameReplica(proto::Job job,
   if (job.kind() == proto::JOB_KIND_REPLACE_REPLICA) EraseLearner(&config, job.from());
   job.set_step(kReplicaNamed);
   metadata::Transaction swap = Swap(config, revision);
+  // Not on a node that has begun to drain meanwhile.
+  swap.compares.push_back(metadata::Compare::At(keys::Node(target), node_revision));
   co_return co_await SaveStep(std::move(job), std::move(swap));
 }
 
@@ -176,7 +195,8 @@ asio::awaitable<JobRunner::StepResult> JobRunner::AwaitCaughtUp(proto::Job job,
   const bool full = config.in_sync_size() >= static_cast<int>(config.replication());
   const bool from_in_sync = IsInSync(config, job.from());
   if (view_.Lost(job.to(), id)) {
-    co_return co_await Undo(std::move(job), NodeName(job.to()) + " has lost it");
+    std::string why = NodeName(job.to()) + " has lost it";
+    co_return co_await Undo(std::move(job), std::move(why));
   }
   if (Stalled(job)) co_return co_await Undo(std::move(job), "it did not catch up in time");
   if (!full) co_return Next::kWait;
@@ -185,7 +205,9 @@ asio::awaitable<JobRunner::StepResult> JobRunner::AwaitCaughtUp(proto::Job job,
     const bool lost_member = std::any_of(config.in_sync().begin(), config.in_sync().end(),
                                          [&](const auto& ref) { return view_.Lost(ref, id); });
     if (!lost_member) co_return co_await Undo(std::move(job), "no longer needed");
-    co_return Next::kWait;
+    // Mostly the primary has noticed itself (R4). Not where the catalog alone has given a node up.
+    const bool leader_lives = view_.Alive(NodeId(config.primary().node()));
+    if (!from_in_sync || !leader_lives) co_return Next::kWait;
   }
   if (!from_in_sync) co_return co_await Undo(std::move(job), "no longer needed");
   if (SameReplica(config.primary(), job.from())) {
@@ -297,7 +319,8 @@ asio::awaitable<JobRunner::StepResult> JobRunner::TransferPrimary(proto::Job job
   const proto::PartitionConfig config = partition->config;
   if (SameReplica(config.primary(), job.to())) co_return co_await Finish(std::move(job), "");
   if (!IsInSync(config, job.to())) {
-    co_return co_await Finish(std::move(job), NodeName(job.to()) + " is not in sync");
+    std::string why = NodeName(job.to()) + " is not in sync";
+    co_return co_await Finish(std::move(job), std::move(why));
   }
   const auto trouble = troubles_.find(job.id());
   if (trouble != troubles_.end() && trouble->second.attempts >= kMaxTransferTries) {

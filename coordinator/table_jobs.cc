@@ -52,7 +52,9 @@ void Take(const std::string& key, const NextId& next, uint64_t count,
 
 TableJobs::TableJobs(metadata::MetadataStore& store, NodeId node, asio::any_io_executor executor)
     : store_(store),
-      placer_([node](const proto::Table&) { return std::vector<NodeId>{node}; }),
+      placer_([node](const proto::Table&, metadata::Transaction*) {
+        return std::vector<NodeId>{node};
+      }),
       committer_(
           [this](metadata::Transaction transaction) { return Commit(std::move(transaction)); }),
       own_timers_(std::make_unique<AsioTimers>(executor)),
@@ -178,7 +180,8 @@ asio::awaitable<Status> TableJobs::Create(metadata::KeyValue kv, proto::Table re
   Result<NextId> replica = co_await ReadNext(store_, next_replica);
   if (!replica.ok()) co_return std::move(replica).status();
 
-  const Result<std::vector<NodeId>> nodes = placer_(record);
+  metadata::Transaction transaction;
+  const Result<std::vector<NodeId>> nodes = placer_(record, &transaction);
   if (!nodes.ok()) co_return nodes.status();
   const size_t replicas = nodes->size();
 
@@ -198,7 +201,6 @@ asio::awaitable<Status> TableJobs::Create(metadata::KeyValue kv, proto::Table re
 
   record.set_replication(static_cast<uint32_t>(replicas));
   record.set_status(proto::TABLE_STATUS_ACTIVE);
-  metadata::Transaction transaction;
   transaction.compares.push_back(metadata::Compare::At(kv.key, kv.mod_revision));
   transaction.puts.push_back({kv.key, record.SerializeAsString()});
   Take(next_partition, *partition, 1, &transaction);

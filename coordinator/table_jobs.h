@@ -30,8 +30,10 @@ namespace onggi::coordinator {
 class TableJobs {
  public:
   /// Nodes for a new table's partition, the primary's first: 1, 3 or 5 of them, as its record asks.
-  /// kUnavailable: there are not enough now. Called on the executor.
-  using Placer = std::function<Result<std::vector<NodeId>>(const proto::Table&)>;
+  /// It may add compares to the transaction that takes them. kUnavailable: there are not enough
+  /// now. Called on the executor.
+  using Placer =
+      std::function<Result<std::vector<NodeId>>(const proto::Table&, metadata::Transaction*)>;
   /// Commits; kConditionFailed where a compare did not hold; kNotPrimary where this coordinator is
   /// no longer to do anything.
   using Committer = std::function<boost::asio::awaitable<Status>(metadata::Transaction)>;

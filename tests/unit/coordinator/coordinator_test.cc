@@ -159,6 +159,22 @@ TEST(Coordinator, ALostReplicaIsMadeAgainOnItsNode) {
   EXPECT_NE(world.nodes->disks[2][p], replica) << "the old replica must never come back";
 }
 
+TEST(Coordinator, ADamagedReplicaGivesWayToANewOneOnItsNode) {
+  World world;
+  AddNodes(world, 3);
+  world.nodes->MakeTable(1);
+  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
+  world.Start();
+  world.Run(seconds(10));
+  const uint64_t replica = world.nodes->disks[1][p];
+  world.nodes->broken.insert(replica);
+  ASSERT_TRUE(world.Run(minutes(2), [&] {
+    return world.Settled() && world.nodes->disks[1].contains(p) &&
+           world.nodes->disks[1][p] != replica;
+  }));
+  EXPECT_EQ(NodesOf(world.nodes->Config(p)), (std::set<uint64_t>{1, 2, 3}));
+}
+
 TEST(Coordinator, DrainsANodeToEmptyAndThenForgetsIt) {
   World world;
   AddNodes(world, 5);
@@ -348,6 +364,29 @@ TEST(Coordinator, AnswersOperators) {
   split.set_split_key("");
   EXPECT_EQ(world.Await(world.Active()->Split(split)).status().message(),
             "its primary knows of no key to split it at");
+}
+
+TEST(Coordinator, PutsAVersionInForceOnceEveryMemberKnowsIt) {
+  World world;
+  AddNodes(world, 2);
+  const auto upgrade = [&](uint64_t id) {
+    proto::Node node = world.nodes->Record(id);
+    node.mutable_wire_versions()->set_oldest(1);
+    node.mutable_wire_versions()->set_newest(2);
+    node.mutable_disk_versions()->set_newest(3);
+    world.nodes->Put(metadata::keys::Node(NodeId(id)), node.SerializeAsString());
+  };
+  const auto in_force = [&] {
+    proto::Cluster cluster;
+    CHECK(cluster.ParseFromString(world.nodes->Read(std::string(metadata::keys::kCluster))));
+    return std::pair(cluster.wire_version(), cluster.disk_version());
+  };
+  world.Start();
+  upgrade(1);
+  world.Run(seconds(20));
+  EXPECT_EQ(in_force(), std::pair(1u, 1u));
+  upgrade(2);
+  EXPECT_TRUE(world.Run(seconds(20), [&] { return in_force() == std::pair(2u, 3u); }));
 }
 
 // -- Stopped at every step.

@@ -455,6 +455,10 @@ TEST(Planner, KeepsItsHandsOffWhileSomethingIsBeingRepaired) {
   ASSERT_EQ(plan.jobs.size(), 1u);
   EXPECT_EQ(plan.jobs[0].kind(), proto::JOB_KIND_REPLACE_REPLICA);
   EXPECT_EQ(plan.jobs[0].to().node(), 1u) << "it is made again where it was";
+
+  // In sync still: the primary is about to take it out, and then it is made again.
+  cluster.Partition(6, {1, 2, 3}, "g", "");
+  EXPECT_TRUE(planner.Decide(cluster.view, cluster.now).jobs.empty());
 }
 
 }  // namespace

@@ -248,7 +248,8 @@ class Nodes {
         const auto disk = disks.find(ref.node());
         if (!up(ref.node()) || disk == disks.end()) return false;
         const auto replica = disk->second.find(config.partition());
-        return replica != disk->second.end() && replica->second == ref.replica();
+        return replica != disk->second.end() && replica->second == ref.replica() &&
+               !broken.contains(ref.replica());
       };
       if (config.boot() == 0) {  // never led: the first makes the others, and leads
         if (!up(config.primary().node())) continue;
@@ -335,6 +336,10 @@ class Nodes {
         const auto& config = it->second.first;
         status->set_table(config.table());
         const bool leads = SameReplica(config.primary(), ref);
+        if (broken.contains(replica)) {
+          status->set_role(proto::REPLICA_ROLE_LOST);
+          continue;
+        }
         status->set_role(leads ? proto::REPLICA_ROLE_PRIMARY : proto::REPLICA_ROLE_BACKUP);
         const auto load = loads.find(partition);
         if (load == loads.end()) continue;
@@ -479,6 +484,7 @@ class Nodes {
   }
 
   std::map<uint64_t, std::map<uint64_t, uint64_t>> disks;  ///< node: partition: replica
+  std::set<uint64_t> broken;                               ///< replicas whose files are damaged
   std::map<uint64_t, Load> loads;                          ///< by partition
   milliseconds catch_up{3'000};
 
