@@ -52,6 +52,10 @@ inline bool IsEvaluated(const Status& status) {
           status.message().starts_with("Collection size exceeded"));
 }
 
+inline Revision RevisionOf(const RouteMap::RoutePtr& route) {
+  return route == nullptr ? Revision() : route->revision;
+}
+
 struct Router::Attempts {
   explicit Attempts(SteadyTime deadline_) : deadline(deadline_) {}
 
@@ -70,7 +74,18 @@ struct Router::Attempts {
   const SteadyTime started = std::chrono::steady_clock::now();
   std::chrono::milliseconds backoff{0};
   int tries = 0;
-  uint64_t changes = 0;  ///< Router::changes_ before the last try looked at the map
+
+  // What the last try went by: another one need not wait when it is no longer so.
+  TableId table;
+  std::string key;
+  Revision revision;      ///< of the route to `key`; 0: there was none
+  uint64_t connects = 0;  ///< Router::connects_
+
+  void WentBy(TableId table_, std::string_view key_, Revision revision_) {
+    table = table_;
+    key = key_;
+    revision = revision_;
+  }
 };
 
 struct Router::Counters {

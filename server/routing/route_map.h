@@ -82,6 +82,7 @@ class RouteMap {
   void SetListener(Listener listener) { listener_ = std::move(listener); }
 
   size_t size() const;
+  const boost::asio::any_io_executor& executor() const { return executor_; }
 
  private:
   using Ranges = std::map<std::string, RoutePtr, std::less<>>;

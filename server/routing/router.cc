@@ -5,7 +5,8 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <deque>
+#include <boost/container/small_vector.hpp>
+#include <list>
 
 #include "common/uuid.h"
 #include "server/routing/attempts.h"
@@ -29,8 +30,8 @@ Router::Router(RouterOptions options, partition::Directory* local, RouteMap* map
   map_->SetListener([this](const RouteMap::RoutePtr& route) { OnRouteChanged(route); });
   if (network_ == nullptr) return;
   network_->SetConnectedListener([this](NodeId) {
-    changes_.fetch_add(1);
-    WakeSleepers();
+    connects_.fetch_add(1);
+    WakeSleepers(nullptr);
   });
 }
 
@@ -42,7 +43,7 @@ Router::~Router() {
 void Router::Stop() {
   stopping_.store(true);
   scope_.RequestStop();
-  WakeSleepers();
+  WakeSleepers(nullptr);
 }
 
 SteadyTime Router::DeadlineOf(SteadyTime asked) const {
@@ -59,8 +60,7 @@ void Router::Learn(const proto::RoutedError& error) {
 
 /// What was asked of a node that no longer leads is asked of the one that does.
 void Router::OnRouteChanged(const RouteMap::RoutePtr& route) {
-  changes_.fetch_add(1);
-  WakeSleepers();
+  WakeSleepers(route.get());
   if (network_ == nullptr) return;
   const Status moved(Code::kUnknownOutcome, "the partition has another primary now");
   for (const auto& connection : network_->Connections()) {
@@ -76,17 +76,27 @@ void Router::OnRouteChanged(const RouteMap::RoutePtr& route) {
 // -- Waiting for another try. -----------------------------------------------------------------
 
 struct Router::Sleeper {
-  explicit Sleeper(asio::any_io_executor executor) : timer(std::move(executor)) {}
+  Sleeper(asio::any_io_executor executor, const Attempts& attempts)
+      : timer(std::move(executor)), table(attempts.table), key(attempts.key) {}
   asio::steady_timer timer;
+  const TableId table;
+  const std::string key;
 };
 
-void Router::WakeSleepers() {
-  std::list<std::shared_ptr<Sleeper>> sleepers;
+void Router::WakeSleepers(const Route* route) {
+  std::list<std::shared_ptr<Sleeper>> woken;
   {
     std::lock_guard lock(mutex_);
-    sleepers.swap(sleepers_);
+    for (auto it = sleepers_.begin(); it != sleepers_.end();) {
+      const auto next = std::next(it);
+      const Sleeper& sleeper = **it;
+      if (route == nullptr || (route->table() == sleeper.table && route->Holds(sleeper.key))) {
+        woken.splice(woken.end(), sleepers_, it);
+      }
+      it = next;
+    }
   }
-  for (auto& sleeper : sleepers) {
+  for (auto& sleeper : woken) {
     const auto executor = sleeper->timer.get_executor();
     asio::post(executor, [sleeper = std::move(sleeper)] { sleeper->timer.cancel(); });
   }
@@ -100,16 +110,19 @@ asio::awaitable<bool> Router::Pause(const Status& status, Attempts* attempts) {
   }
   ++attempts->tries;
   if (counters_ != nullptr) counters_->OfRetry(status).Add();
-  const auto sleeper = std::make_shared<Sleeper>(co_await asio::this_coro::executor);
+  const auto sleeper = std::make_shared<Sleeper>(co_await asio::this_coro::executor, *attempts);
   {
     std::lock_guard lock(mutex_);
-    if (attempts->changes != changes_.load()) co_return true;
     sleepers_.push_back(sleeper);
   }
-  sleeper->timer.expires_at(std::min(now + attempts->NextBackoff(), attempts->deadline));
-  boost::system::error_code error;
-  auto token = asio::redirect_error(asio::use_awaitable, error);
-  co_await sleeper->timer.async_wait(token);
+  // In this order: what changes from here on wakes.
+  if (RevisionOf(map_->Find(attempts->table, attempts->key)) == attempts->revision &&
+      attempts->connects == connects_.load() && !stopping_.load()) {
+    sleeper->timer.expires_at(std::min(now + attempts->NextBackoff(), attempts->deadline));
+    boost::system::error_code error;
+    auto token = asio::redirect_error(asio::use_awaitable, error);
+    co_await sleeper->timer.async_wait(token);
+  }
   {
     std::lock_guard lock(mutex_);
     sleepers_.remove(sleeper);
@@ -148,9 +161,33 @@ asio::awaitable<Result<PartitionPtr>> Router::OpenLocal(TableId table, std::stri
   co_return Unavailable("the partition was not opened in time");
 }
 
-bool Router::TryGet(RoutedRead* read) {
+void Router::OpenLater(TableId table, PartitionId partition, std::string key) {
+  if (local_->TryFind(table, key) != nullptr) return;  // open, and not fit to be read now
+  {
+    std::lock_guard lock(mutex_);
+    if (!opening_.insert(partition).second) return;
+  }
+  constexpr auto open = [](Router* router, TableId table_id, PartitionId id,
+                           std::string inside) -> asio::awaitable<void> {
+    (void)co_await router->local_->Find(table_id, inside);
+    std::lock_guard lock(router->mutex_);
+    router->opening_.erase(id);
+  };
+  const auto executor = map_->executor();
+  if (scope_.Spawn(executor, open(this, table, partition, std::move(key)))) return;
+  std::lock_guard lock(mutex_);
+  opening_.erase(partition);
+}
+
+bool Router::TryGet(RoutedRead* read) { return ReadHere(read, /*fresh=*/network_ != nullptr); }
+
+bool Router::ReadHere(RoutedRead* read, bool fresh) {
   const PartitionPtr partition = local_->TryFind(read->table, read->key);
-  if (partition == nullptr || (read->consistent && !partition->serving())) return false;
+  if (partition == nullptr) return false;
+  if (!partition->serving() &&
+      (read->consistent || (fresh && recent_.Has(read->table, read->key)))) {
+    return false;
+  }
   read->status = partition->Get(read->key, read->consistent, &read->item.pinned_);
   read->item.remote_ = false;
   return !IsMisplaced(read->status);
@@ -158,8 +195,16 @@ bool Router::TryGet(RoutedRead* read) {
 
 // -- Reads of items. --------------------------------------------------------------------------
 
-NodeId Router::ReplicaFor(const Route& route, bool consistent, std::vector<NodeId>* tried) const {
+NodeId Router::ReplicaFor(const Route& route, bool consistent, bool fresh,
+                          std::vector<NodeId>* tried) const {
   if (consistent) return route.primary();
+  const auto reachable = [this](NodeId node) {
+    return node == options_.self || (network_ != nullptr && network_->Find(node) != nullptr);
+  };
+  if (fresh && tried->empty() && reachable(route.primary())) {
+    tried->push_back(route.primary());
+    return route.primary();
+  }
   std::vector<NodeId> near, far;
   for (const proto::ReplicaRef& replica : route.config.in_sync()) {
     const NodeId node(replica.node());
@@ -168,7 +213,7 @@ NodeId Router::ReplicaFor(const Route& route, bool consistent, std::vector<NodeI
       tried->push_back(node);
       return node;
     }
-    if (network_ == nullptr || network_->Find(node) == nullptr) continue;
+    if (!reachable(node)) continue;
     (network_->IsNear(node) ? near : far).push_back(node);
   }
   const std::vector<NodeId>& choice = near.empty() ? far : near;
@@ -224,7 +269,8 @@ class Router::ReadRound {
       router_.counters_->gets.Add(calls_.size());
       router_.counters_->get_time.Observe(std::chrono::steady_clock::now() - start);
     }
-    for (size_t i = 0; i < calls_.size(); ++i) Take(&calls_[i], reads_[i]);
+    auto read = reads_.begin();
+    for (GetCall& call : calls_) Take(&call, *read++);
   }
 
  private:
@@ -245,34 +291,47 @@ class Router::ReadRound {
 
   Router& router_;
   Gather gather_;
-  std::deque<GetCall> calls_;
-  std::vector<RoutedRead*> reads_;  ///< of the calls
-  std::vector<std::shared_ptr<Connection>> connections_;
+  std::list<GetCall> calls_;                              ///< they stay where they are
+  boost::container::small_vector<RoutedRead*, 4> reads_;  ///< of the calls
+  boost::container::small_vector<std::shared_ptr<Connection>, 2> connections_;
 };
 
 asio::awaitable<void> Router::Get(std::span<RoutedRead> reads, SteadyTime deadline) {
   const asio::any_io_executor executor = co_await asio::this_coro::executor;
   Attempts attempts(DeadlineOf(deadline));
   std::vector<std::vector<NodeId>> tried(reads.size());
-  std::vector<size_t> open(reads.size());
+  boost::container::small_vector<Revision, 4> revisions(reads.size());
+  boost::container::small_vector<size_t, 4> open(reads.size());
   for (size_t i = 0; i < open.size(); ++i) open[i] = i;
   for (;;) {
-    attempts.changes = changes_.load();
+    attempts.connects = connects_.load();
     ReadRound round(this, executor);
     for (const size_t i : open) {
       RoutedRead& read = reads[i];
       read.status = Status::Ok();
       const RouteMap::RoutePtr route = map_->Find(read.table, read.key);
+      revisions[i] = RevisionOf(route);
       if (route == nullptr) {
         read.status = NotFound("no partition holds the key");
         continue;
       }
-      const NodeId node = ReplicaFor(*route, read.consistent, &tried[i]);
-      if (node == NodeId()) {
-        read.status = Unavailable("no replica of the partition can be reached");
-      } else if (node != options_.self) {
-        round.Send(&read, *route, node, attempts.deadline);
-      } else if (!TryGet(&read)) {
+      const bool fresh = attempts.tries == 0 && recent_.Has(read.table, read.key);
+      for (;;) {
+        const NodeId node = ReplicaFor(*route, read.consistent, fresh, &tried[i]);
+        if (node == NodeId()) {
+          read.status = Unavailable("no replica of the partition can be reached");
+          break;
+        }
+        if (node != options_.self) {
+          round.Send(&read, *route, node, attempts.deadline);
+          break;
+        }
+        if (ReadHere(&read, fresh)) break;
+        if (route->primary() != options_.self) {
+          // Others are quicker than opening it is.
+          OpenLater(read.table, route->partition(), std::string(read.key));
+          continue;
+        }
         auto partition = co_await OpenLocal(read.table, std::string(read.key), attempts.deadline);
         if (!partition.ok()) {
           read.status = std::move(partition).status();
@@ -281,12 +340,16 @@ asio::awaitable<void> Router::Get(std::span<RoutedRead> reads, SteadyTime deadli
           read.item.remote_ = false;
           if (IsMisplaced(read.status)) (void)LearnFrom(**partition, read.table, map_);
         }
+        break;
       }
     }
     co_await round.Finish();
-    std::erase_if(open, [&](size_t i) { return !MayRetryRead(reads[i].status); });
+    const auto done = [&](size_t i) { return !MayRetryRead(reads[i].status); };
+    open.erase(std::remove_if(open.begin(), open.end(), done), open.end());
     if (open.empty()) co_return;
-    if (!co_await Pause(reads[open.front()].status, &attempts)) co_return;
+    const RoutedRead& next = reads[open.front()];
+    attempts.WentBy(next.table, next.key, revisions[open.front()]);
+    if (!co_await Pause(next.status, &attempts)) co_return;
   }
 }
 

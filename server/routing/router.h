@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "common/async_scope.h"
@@ -24,6 +25,7 @@
 #include "server/partition/statistics.h"
 #include "server/partition/write.h"
 #include "server/routing/page.h"
+#include "server/routing/recent_writes.h"
 #include "server/routing/route_map.h"
 
 namespace onggi::routing {
@@ -84,7 +86,8 @@ struct RouterOptions {
 /// What this node may serve it serves, at the price of a lookup. Other requests go to the primary
 /// (eventually consistent reads: to any replica in sync, near ones first), over Network. Everything
 /// that may be tried again is, within the request's deadline: wrong guesses of the map, partitions
-/// that are changing hands, nodes that have gone. So during a failover requests wait.
+/// that are changing hands, nodes that have gone. So during a failover requests wait. An eventually
+/// consistent read of what was just written through this node goes to the primary.
 ///
 /// A write keeps its id over all tries, by which partitions know it again (replication.md R12): it
 /// is applied once. One whose outcome is still unknown at the deadline ends in kUnknownOutcome.
@@ -141,8 +144,14 @@ class Router {
   /// This node's replica that holds the key, opened where needed, within the deadline.
   boost::asio::awaitable<Result<std::shared_ptr<partition::Partition>>> OpenLocal(
       TableId table, std::string key, SteadyTime deadline);
-  /// Who is to be asked for a read of the partition; none: nobody can be now.
-  NodeId ReplicaFor(const Route& route, bool consistent, std::vector<NodeId>* tried) const;
+  /// `fresh`: not by a backup that may lack a write of a moment ago.
+  bool ReadHere(RoutedRead* read, bool fresh);
+  /// Who is to be asked for a read of the partition, after those in `tried`; 0: nobody can be now,
+  /// and `tried` begins anew. `fresh`: the primary first, if it can be reached.
+  NodeId ReplicaFor(const Route& route, bool consistent, bool fresh,
+                    std::vector<NodeId>* tried) const;
+  /// Opens this node's replica for the reads to come.
+  void OpenLater(TableId table, PartitionId partition, std::string key);
   /// Takes in what a peer knows better.
   void Learn(const proto::RoutedError& error);
 
@@ -154,11 +163,12 @@ class Router {
                                                  NodeId node, PageSink* sink, PageFigures* figures,
                                                  std::string* reached);
 
-  /// Waits before another try after `status`: not at all when the map has changed since the last,
-  /// less when it changes meanwhile. False: there will be none.
+  /// Waits before another try after `status`: not at all when the map says something else than at
+  /// the last, less when it comes to say so. False: there will be none.
   boost::asio::awaitable<bool> Pause(const Status& status, Attempts* attempts);
   void OnRouteChanged(const RouteMap::RoutePtr& route);
-  void WakeSleepers();
+  /// Those who wait for `route`; null: everybody.
+  void WakeSleepers(const Route* route);
 
   const RouterOptions options_;
   partition::Directory* const local_;
@@ -167,12 +177,13 @@ class Router {
   std::unique_ptr<Counters> counters_;
   std::atomic<uint64_t> next_request_{1};
   std::atomic<bool> stopping_{false};
-  /// Grows with every change of the map and every connection that comes about.
-  std::atomic<uint64_t> changes_{0};
+  RecentWrites recent_;                ///< used where there are peers
+  std::atomic<uint64_t> connects_{0};  ///< connections that have come about
 
   std::mutex mutex_;
   std::list<std::shared_ptr<Sleeper>> sleepers_;                         // guarded by mutex_
   std::unordered_map<TableId, std::shared_ptr<CachedFigures>> figures_;  // guarded by mutex_
+  std::unordered_set<PartitionId> opening_;                              // guarded by mutex_
 
   AsyncScope scope_;
 };

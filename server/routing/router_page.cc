@@ -17,6 +17,17 @@ constexpr auto kFiguresTimeout = std::chrono::seconds(2);
 /// With more partitions elsewhere than this a table's figures are kept for a while.
 constexpr size_t kFewPartitions = 64;
 
+/// What RecentWrites knows the range by: the one collection that it is in, or nothing in
+/// particular.
+std::string_view CollectionOf(const PageQuery& query) {
+  constexpr size_t kHashBytes = 8;
+  const std::string_view lower = query.lower;
+  if (lower.size() < kHashBytes || !std::string_view(query.upper).starts_with(lower.substr(0, 8))) {
+    return {};
+  }
+  return lower;
+}
+
 /// Takes the answer of another node as if it had been read here.
 Status TakePage(const PageQuery& query, proto::RoutedPageResult* result, PageSink* sink,
                 PageFigures* figures, std::string* reached) {
@@ -57,31 +68,43 @@ asio::awaitable<Status> Router::ReadPiece(const PageQuery& query, Attempts* atte
                                           std::string* reached) {
   std::vector<NodeId> tried;
   for (;;) {
-    attempts->changes = changes_.load();
+    attempts->connects = connects_.load();
     const RouteMap::RoutePtr route = query.reverse ? map_->FindBelow(query.table, query.upper)
                                                    : map_->Find(query.table, query.lower);
     Status status;
     bool unfinished = false;
     if (route == nullptr) {
       status = NotFound("no partition holds the key");
-    } else if (const NodeId node = ReplicaFor(*route, query.consistent, &tried); node == NodeId()) {
-      status = Unavailable("no replica of the partition can be reached");
-    } else if (node != options_.self) {
-      status = co_await ReadRemotePiece(query, *route, node, sink, figures, reached);
     } else {
       // Some key of the partition: where it begins, if the range ends in it.
       std::string inside = query.reverse ? std::string(route->start()) : query.lower;
-      auto partition = co_await OpenLocal(query.table, std::move(inside), attempts->deadline);
-      if (!partition.ok()) {
-        status = std::move(partition).status();
+      const bool fresh = attempts->tries == 0 && recent_.Has(query.table, CollectionOf(query));
+      NodeId node = ReplicaFor(*route, query.consistent, fresh, &tried);
+      if (node == options_.self && route->primary() != node &&
+          local_->TryFind(query.table, inside) == nullptr) {
+        OpenLater(query.table, route->partition(), inside);
+        node = ReplicaFor(*route, query.consistent, false, &tried);
+      }
+      if (node == NodeId()) {
+        status = Unavailable("no replica of the partition can be reached");
+      } else if (node != options_.self) {
+        status = co_await ReadRemotePiece(query, *route, node, sink, figures, reached);
       } else {
-        const uint64_t before = figures->scanned;
-        status = co_await ReadPartitionPage(**partition, query, &stopping_, sink, figures, reached);
-        unfinished = figures->scanned != before;
-        if (IsMisplaced(status)) (void)LearnFrom(**partition, query.table, map_);
+        auto partition = co_await OpenLocal(query.table, std::move(inside), attempts->deadline);
+        if (!partition.ok()) {
+          status = std::move(partition).status();
+        } else {
+          const uint64_t before = figures->scanned;
+          status =
+              co_await ReadPartitionPage(**partition, query, &stopping_, sink, figures, reached);
+          unfinished = figures->scanned != before;
+          if (IsMisplaced(status)) (void)LearnFrom(**partition, query.table, map_);
+        }
       }
     }
     if (!MayRetryRead(status) || unfinished) co_return status;
+    const bool from_above = query.reverse && route != nullptr;
+    attempts->WentBy(query.table, from_above ? route->start() : query.lower, RevisionOf(route));
     if (!co_await Pause(status, attempts)) co_return status;
   }
 }

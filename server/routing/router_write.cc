@@ -1,6 +1,6 @@
 #include <algorithm>
 #include <boost/asio/this_coro.hpp>
-#include <deque>
+#include <list>
 
 #include "server/expression/codec.h"
 #include "server/routing/attempts.h"
@@ -26,7 +26,7 @@ struct Tried {
   bool encoded = false;
   /// An earlier try may have been carried out.
   bool unknown = false;
-  bool done = false;
+  Revision revision;  ///< of the route that the last try went by
 
   void Encode() {
     if (encoded) return;
@@ -97,7 +97,13 @@ class Router::WriteRound {
       router_.counters_->writes.Add(calls_.size());
       router_.counters_->write_time.Observe(std::chrono::steady_clock::now() - start);
     }
-    for (size_t i = 0; i < calls_.size(); ++i) Take(&calls_[i], sent_[i]->write);
+    const SteadyTime end = std::chrono::steady_clock::now();
+    auto sent = sent_.begin();
+    for (WriteCall& call : calls_) {
+      RoutedWrite* const write = (*sent++)->write;
+      Take(&call, write);
+      if (write->outcome.status.ok()) router_.recent_.Add(write->table, write->request.key, end);
+    }
   }
 
  private:
@@ -111,8 +117,8 @@ class Router::WriteRound {
 
   Router& router_;
   Gather gather_;
-  std::deque<WriteCall> calls_;
-  std::vector<Tried*> sent_;  ///< of the calls
+  std::list<WriteCall> calls_;  ///< they stay where they are
+  std::vector<Tried*> sent_;    ///< of the calls
   std::vector<std::shared_ptr<Connection>> connections_;
   std::vector<WriteTask> tasks_;
   std::vector<Tried*> local_;  ///< of the tasks
@@ -157,12 +163,13 @@ asio::awaitable<void> Router::WriteLoop(std::span<RoutedWrite> writes, SteadyTim
     return tried->unknown && tried->write->request.id.boot == 0;
   });
   while (!open.empty()) {
-    attempts.changes = changes_.load();
+    attempts.connects = connects_.load();
     WriteRound round(this, executor);
     for (Tried* tried : open) {
       RoutedWrite& write = *tried->write;
       write.outcome = WriteOutcome();
       const RouteMap::RoutePtr route = map_->Find(write.table, write.request.key);
+      tried->revision = RevisionOf(route);
       if (route == nullptr) {
         write.outcome.status = NotFound("no partition holds the key");
       } else if (route->primary() != options_.self) {
@@ -187,7 +194,9 @@ asio::awaitable<void> Router::WriteLoop(std::span<RoutedWrite> writes, SteadyTim
                             : !MayRetryWrite(write.outcome.status);
     });
     if (open.empty()) break;
-    if (!co_await Pause(open.front()->write->outcome.status, &attempts)) break;
+    const RoutedWrite& next = *open.front()->write;
+    attempts.WentBy(next.table, next.request.key, open.front()->revision);
+    if (!co_await Pause(next.outcome.status, &attempts)) break;
   }
   for (Tried& tried : all) {
     Status& status = tried.write->outcome.status;
