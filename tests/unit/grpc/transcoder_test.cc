@@ -128,8 +128,8 @@ TEST(WireToJson, ReadsWhatParsersRead) {
   ASSERT_TRUE(parsed.ParseFromString(wire));
   parsed.DiscardUnknownFields();
   EXPECT_TRUE(MessageDifferencer::Equals(
-      parsed, FromJson<v1::GetItemRequest>(
-                  JsonOfWire(PlanOf(*v1::GetItemRequest::descriptor()), wire))));
+      parsed,
+      FromJson<v1::GetItemRequest>(JsonOfWire(PlanOf(*v1::GetItemRequest::descriptor()), wire))));
   EXPECT_EQ(parsed.key().attributes().at("a").s(), "2");
 
   // Of a oneof, the last member.
