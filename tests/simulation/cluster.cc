@@ -101,7 +101,7 @@ void Cluster::Begin() {
   MakePartitions();
   for (const auto& node : nodes_) StartNode(node->id);
   Dial();
-  Client();
+  if (profile_.between_requests != Time(0)) Client();
   jobs_ = std::make_unique<Jobs>(this);
   Every(milliseconds(250), &Cluster::Repair);
   Every(profile_.crashes, &Cluster::CrashSomebody);
@@ -199,6 +199,8 @@ void Cluster::Heal() {
   quiet_ = true;
   jobs_->Quiet();
   cuts_.clear();
+  drop_if = {};
+  late_if = {};
   profile_.drop = profile_.duplicate = 0;
   profile_.least_delay = microseconds(100);
   profile_.most_delay = milliseconds(2);
@@ -341,6 +343,12 @@ void Cluster::Pause(NodeId id, Time time) {
   });
 }
 
+void Cluster::Unpause(NodeId id) {
+  Node& here = node(id);
+  here.paused_until = Time(0);
+  if (here.process != nullptr) here.process->Resume();
+}
+
 void Cluster::Cut(NodeId from, NodeId to, bool cut) {
   if (cut) {
     cuts_.insert({from, to});
@@ -368,6 +376,7 @@ void Cluster::CutMetadata(NodeId id, bool cut) {
 
 void Cluster::Transmit(NodeId from, uint64_t boot, NodeId to, Packet packet) {
   if (!Reaches(from, to) || random_.Chance(profile_.drop)) return;
+  if (drop_if && drop_if(from, to, packet)) return;
   const int copies = random_.Chance(profile_.duplicate) ? 2 : 1;
   for (int i = 0; i < copies; ++i) {
     const Time delay = random_.Between(profile_.least_delay, profile_.most_delay);
@@ -428,9 +437,28 @@ void Cluster::OneWrite(int attempt, const std::string& key) {
     } else if (outcome == Outcome::kOk) {
       // It counts once the answer has left the node.
       truth_.Acknowledged(key, version, value);
+      OneRead(key);  // now, whoever thinks that it leads
     }
   };
   process->Run([raw = process.get(), key, value, answer] { raw->Write(key, value, answer); });
+}
+
+bool Cluster::Write(NodeId id, const std::string& key) {
+  const uint64_t value = ++values_;
+  auto proposed = std::make_shared<bool>(true);
+  const auto answer = [this, key, value, proposed](Outcome outcome, uint64_t version) {
+    if (outcome == Outcome::kRefused) {
+      truth_.Refused(value);
+      *proposed = false;
+    } else if (outcome == Outcome::kOk) {
+      truth_.Acknowledged(key, version, value);
+      OneRead(key);
+    }
+  };
+  const std::shared_ptr<Process> process = node(id).process;
+  if (process == nullptr) return false;
+  process->Run([raw = process.get(), key, value, answer] { raw->Write(key, value, answer); });
+  return *proposed;
 }
 
 /// Everybody is asked: whoever thinks that it may answer must be right.

@@ -55,7 +55,7 @@ struct Profile {
   Time merges{0};
   Time everybody_down{0};
   metadata::SimulatedFaults metadata;
-  Time between_requests{milliseconds(5)};
+  Time between_requests{milliseconds(5)};  ///< 0: no clients
 
   static Profile Draw(Random* random);
 };
@@ -78,6 +78,7 @@ class Cluster {
   void CrashNode(NodeId node);
   void StartNode(NodeId node);
   void Pause(NodeId node, Time time);
+  void Unpause(NodeId node);
   void Cut(NodeId from, NodeId to, bool cut);
   void Isolate(NodeId node, bool cut);
   void CutMetadata(NodeId node, bool cut);
@@ -106,6 +107,14 @@ class Cluster {
   void Asked(PartitionId partition, Revision expected, const group::Configuration& configuration);
   const std::string& FirstEnd(PartitionId partition) { return first_ends_[partition]; }
   void SetFirstEnd(PartitionId partition, const std::string& end) { first_ends_[partition] = end; }
+  /// What else is lost on the way.
+  std::function<bool(NodeId from, NodeId to, const Packet& packet)> drop_if;
+  /// A swap of that node is answered "outcome unknown" and done so much later.
+  std::function<std::optional<Time>(NodeId node, const metadata::Transaction& transaction)> late_if;
+  /// Writes by a scenario: at that node.
+  bool Write(NodeId node, const std::string& key);
+  /// Asks everybody, as clients do.
+  void OneRead(const std::string& key);
   /// Somebody sees a partition in the map, or sees it gone.
   void Seen(PartitionId partition) {
     if (seen_.insert(partition).second && partition.value > profile_.partitions)
@@ -130,7 +139,6 @@ class Cluster {
   void Dial();
   void Client();
   void OneWrite(int attempt, const std::string& key);
-  void OneRead(const std::string& key);
   void Repair();
   void Transfer();
   void Move();

@@ -18,8 +18,8 @@ constexpr Time kStalled = milliseconds(500);
 /// Notes what is asked for: an answer that does not come does not mean that nothing happens.
 class NotingStore final : public metadata::SimulatedStore {
  public:
-  NotingStore(Cluster* cluster, std::unique_ptr<metadata::SimulatedStore> store)
-      : cluster_(cluster), store_(std::move(store)) {}
+  NotingStore(Cluster* cluster, NodeId node, std::unique_ptr<metadata::SimulatedStore> store)
+      : cluster_(cluster), node_(node), store_(std::move(store)) {}
 
   void AsyncRange(std::string start, std::string end, size_t limit,
                   RangeCallback callback) override {
@@ -34,6 +34,15 @@ class NotingStore final : public metadata::SimulatedStore {
         if (compare.key == put.key && compare.mod_revision != Revision())
           cluster_->Asked(key->partition, compare.mod_revision, group::FromRecord(*record));
       }
+    }
+    const auto late = cluster_->late_if ? cluster_->late_if(node_, transaction) : std::nullopt;
+    if (late) {
+      cluster_->scheduler().After(*late, [cluster = cluster_, transaction] {
+        (void)cluster->metadata().CommitNow(transaction);
+      });
+      cluster_->scheduler().After(
+          milliseconds(5), [callback] { callback(Status(Code::kUnknownOutcome, "no answer")); });
+      return;
     }
     store_->AsyncCommit(std::move(transaction), std::move(callback));
   }
@@ -54,6 +63,7 @@ class NotingStore final : public metadata::SimulatedStore {
 
  private:
   Cluster* const cluster_;
+  const NodeId node_;
   const std::unique_ptr<metadata::SimulatedStore> store_;
 };
 
@@ -108,6 +118,23 @@ class Process::Link final : public transport::Transport {
   Process* const process_;
 };
 
+namespace {
+
+/// Answers once: at the latest when nobody is left who could.
+class Answer {
+ public:
+  explicit Answer(std::function<void(Status)> done) : done_(std::move(done)) {}
+  ~Answer() { Give(Unavailable("the receiver has gone")); }
+  void Give(const Status& status) {
+    if (done_) std::exchange(done_, nullptr)(status);
+  }
+
+ private:
+  std::function<void(Status)> done_;
+};
+
+}  // namespace
+
 class Process::Sender final : public replica::CheckpointSender {
  public:
   explicit Sender(Process* process) : process_(process) {}
@@ -118,20 +145,20 @@ class Process::Sender final : public replica::CheckpointSender {
     CheckpointDelivery delivery{to, partition, epoch, position, process_->checkpoints_[directory],
                                 {}};
     const NodeId from = process_->id();
-    auto answer = [weak = process_->weak_from_this(),
-                   done = std::move(done)](const Status& status) {
-      if (const auto process = weak.lock()) process->Run([done, status] { done(status); });
-    };
+    auto answer = std::make_shared<Answer>(
+        [weak = process_->weak_from_this(), done = std::move(done)](const Status& status) {
+          if (const auto process = weak.lock()) process->Post([done, status] { done(status); });
+        });
     const Time delay = cluster.random().Between(milliseconds(20), milliseconds(400));
     cluster.scheduler().After(delay, [&cluster, from, delivery, answer]() mutable {
       Process* target = cluster.ProcessOf(delivery.to.node);
       if (target == nullptr || !cluster.Reaches(from, delivery.to.node)) {
-        answer(Unavailable("not reached"));
+        answer->Give(Unavailable("not reached"));
         return;
       }
       // Its answer may be lost on the way back.
       delivery.done = [&cluster, from, to = delivery.to.node, answer](const Status& status) {
-        answer(cluster.Reaches(to, from) ? status : Unavailable("no answer"));
+        answer->Give(cluster.Reaches(to, from) ? status : Unavailable("no answer"));
       };
       target->InstallCheckpoint(delivery);
     });
@@ -167,7 +194,7 @@ void Process::Start() {
   sender_ = std::make_unique<Sender>(this);
   leases_ = std::make_shared<lease::NodeLeases>(id(), boot_, Now());
   store_ = std::make_unique<NotingStore>(
-      cluster_, metadata::SimulatedStore::Connect(cluster_->shared_metadata()));
+      cluster_, id(), metadata::SimulatedStore::Connect(cluster_->shared_metadata()));
   store_->SetCut(node_->metadata_cut);
   ReadMap();
   Heartbeats();

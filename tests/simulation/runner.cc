@@ -184,7 +184,6 @@ const std::vector<NamedMutation>& Mutations() {
       {Mutation::kResumeReign, "resume-reign"},
       {Mutation::kLeaseWithoutEpoch, "lease-without-epoch"},
       {Mutation::kLeaseOfAnotherProcess, "lease-of-another-process"},
-      {Mutation::kCoordinatorEndsNothing, "anybodys-configuration-continues"},
       {Mutation::kServeAfterGivingUp, "serve-after-giving-up"},
       {Mutation::kShrinkBelowMinimum, "shrink-below-minimum"},
       {Mutation::kSplitBeforeHeld, "split-before-held"},
