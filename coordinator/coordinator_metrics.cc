@@ -36,7 +36,9 @@ CoordinatorMetrics::CoordinatorMetrics(metrics::Registry& registry)
       warnings_(registry.AddGauge("onggi_cluster_warnings",
                                   "things that `onggi status` says a person should look at")),
       hot_partitions_(registry.AddGauge("onggi_cluster_hot_key_partitions",
-                                        "partitions whose load one key makes")) {
+                                        "partitions whose load one key makes")),
+      lag_(registry.AddGauge("onggi_cluster_max_lag_entries",
+                             "entries that the slowest replica of all has yet to acknowledge")) {
   for (const char* state : kNodeStates) {
     nodes_[state] = &registry.AddGauge("onggi_cluster_nodes", "nodes by state", {{"state", state}});
   }
@@ -57,7 +59,7 @@ CoordinatorMetrics::CoordinatorMetrics(metrics::Registry& registry)
   }
 }
 
-CoordinatorMetrics::~CoordinatorMetrics() { SetHotKeys({}); }
+CoordinatorMetrics::~CoordinatorMetrics() { Clear(); }
 
 void CoordinatorMetrics::SetActive(bool active) {
   active_.Set(active ? 1 : 0);
@@ -70,12 +72,14 @@ void CoordinatorMetrics::SetActive(bool active) {
 
 void CoordinatorMetrics::Clear() {
   for (metrics::Gauge* gauge : {&tables_, &partitions_, &under_replicated_, &leaderless_, &bytes_,
-                                &warnings_, &hot_partitions_}) {
+                                &warnings_, &hot_partitions_, &lag_}) {
     gauge->Set(0);
   }
   for (auto& [state, gauge] : nodes_) gauge->Set(0);
   for (auto& [kind, gauge] : running_) gauge->Set(0);
   for (auto& [kind, gauge] : oldest_) gauge->Set(0);
+  RemoveMissing(&node_series_, {});
+  RemoveMissing(&partition_series_, {});
   SetHotKeys({});
 }
 
@@ -118,7 +122,95 @@ void CoordinatorMetrics::Update(const ClusterView& view, const Plan& plan, int64
   }
   for (auto& [kind, gauge] : running_) gauge->Set(running[kind]);
   for (auto& [kind, gauge] : oldest_) gauge->Set(oldest[kind]);
+  SetNodes(view);
+  SetBusyPartitions(view);
   SetHotKeys(plan.hot_keys);
+}
+
+void CoordinatorMetrics::RemoveMissing(std::vector<metrics::Labels>* old,
+                                       std::vector<metrics::Labels> now) {
+  for (const metrics::Labels& labels : *old) {
+    if (std::find(now.begin(), now.end(), labels) == now.end()) registry_.Remove(labels);
+  }
+  *old = std::move(now);
+}
+
+void CoordinatorMetrics::SetNodes(const ClusterView& view) {
+  struct Load {
+    int64_t replicas = 0;
+    int64_t primaries = 0;
+  };
+  std::map<NodeId, Load> loads;
+  for (const auto& [id, partition] : view.partitions()) {
+    for (const proto::ReplicaRef& ref : Members(partition.config)) {
+      ++loads[NodeId(ref.node())].replicas;
+    }
+    ++loads[NodeId(partition.config.primary().node())].primaries;
+  }
+  std::vector<metrics::Labels> now;
+  for (const auto& [id, node] : view.nodes()) {
+    double bytes = 0;
+    double reads = 0;
+    double writes = 0;
+    for (const auto& [partition, status] : node.replicas) {
+      bytes += static_cast<double>(status.bytes());
+      reads += status.read_units();
+      writes += status.write_units();
+    }
+    metrics::Labels labels{{"node", id.ToString()}, {"zone", node.record.zone()}};
+    const auto set = [&](const char* name, const char* help, auto value) {
+      registry_.AddGauge(name, help, labels).Set(static_cast<int64_t>(value));
+    };
+    set("onggi_cluster_node_replicas", "replicas on a node", loads[id].replicas);
+    set("onggi_cluster_node_primaries", "partitions that a node leads", loads[id].primaries);
+    set("onggi_cluster_node_bytes", "bytes of the replicas on a node", bytes);
+    set("onggi_cluster_node_read_units", "read units a second that a node serves", reads);
+    set("onggi_cluster_node_write_units", "write units a second that a node takes", writes);
+    now.push_back(std::move(labels));
+  }
+  RemoveMissing(&node_series_, std::move(now));
+}
+
+/// A bounded number of series, however many partitions there are.
+void CoordinatorMetrics::SetBusyPartitions(const ClusterView& view) {
+  struct Busy {
+    double load;  ///< in write units: a partition serves three times as many read units
+    uint64_t bytes;
+    const PartitionView* partition;
+    const proto::ReplicaStatus* status;
+    bool operator<(const Busy& other) const {
+      return load != other.load ? load > other.load : bytes > other.bytes;
+    }
+  };
+  std::vector<Busy> busy;
+  uint64_t lag = 0;
+  for (const auto& [id, partition] : view.partitions()) {
+    const proto::ReplicaStatus* status = view.PrimaryStatus(partition);
+    if (status == nullptr) continue;
+    lag = std::max(lag, status->lag_entries());
+    busy.push_back({status->read_units() / 3 + status->write_units(), status->bytes(), &partition,
+                    status});
+  }
+  lag_.Set(static_cast<int64_t>(lag));
+  const size_t count = std::min(busy.size(), kMaxBusyPartitions);
+  std::partial_sort(busy.begin(), busy.begin() + static_cast<ptrdiff_t>(count), busy.end());
+  std::vector<metrics::Labels> now;
+  for (size_t i = 0; i < count; ++i) {
+    const proto::PartitionConfig& config = busy[i].partition->config;
+    const TableView* table = view.Table(TableId(config.table()));
+    metrics::Labels labels{{"table_name", table == nullptr ? "" : table->record.name()},
+                           {"partition", PartitionId(config.partition()).ToString()}};
+    const auto set = [&](const char* name, const char* help, auto value) {
+      registry_.AddGauge(name, help, labels).Set(static_cast<int64_t>(value));
+    };
+    set("onggi_cluster_partition_read_units", "read units a second of a busy partition",
+        busy[i].status->read_units());
+    set("onggi_cluster_partition_write_units", "write units a second of a busy partition",
+        busy[i].status->write_units());
+    set("onggi_cluster_partition_bytes", "bytes of a busy partition", busy[i].bytes);
+    now.push_back(std::move(labels));
+  }
+  RemoveMissing(&partition_series_, std::move(now));
 }
 
 /// One series for each, and only while it is hot.
@@ -135,10 +227,7 @@ void CoordinatorMetrics::SetHotKeys(const std::vector<HotKeyReport>& hot_keys) {
         .Set(static_cast<int64_t>(hot.key.share() * 100));
     now.push_back(std::move(labels));
   }
-  for (const metrics::Labels& old : hot_keys_) {
-    if (std::find(now.begin(), now.end(), old) == now.end()) registry_.Remove(old);
-  }
-  hot_keys_ = std::move(now);
+  RemoveMissing(&hot_keys_, std::move(now));
 }
 
 }  // namespace onggi::coordinator

@@ -29,9 +29,13 @@ class CoordinatorMetrics {
 
  private:
   void Clear();
+  void SetNodes(const ClusterView& view);
+  void SetBusyPartitions(const ClusterView& view);
   void SetHotKeys(const std::vector<HotKeyReport>& hot_keys);
+  void RemoveMissing(std::vector<metrics::Labels>* old, std::vector<metrics::Labels> now);
 
   static constexpr size_t kMaxHotKeys = 20;
+  static constexpr size_t kMaxBusyPartitions = 20;
 
   metrics::Registry& registry_;
   metrics::Gauge& active_;
@@ -44,11 +48,15 @@ class CoordinatorMetrics {
   metrics::Gauge& bytes_;
   metrics::Gauge& warnings_;
   metrics::Gauge& hot_partitions_;
+  metrics::Gauge& lag_;
   std::map<std::string, metrics::Gauge*> nodes_;  ///< by state
   std::map<proto::JobKind, metrics::Gauge*> running_;
   std::map<proto::JobKind, metrics::Gauge*> oldest_;
   std::map<proto::JobKind, std::array<metrics::Counter*, 2>> ended_;  ///< done, failed
   std::map<proto::JobKind, metrics::Counter*> failures_;
+  // Labels of the series that come and go with what they are about.
+  std::vector<metrics::Labels> node_series_;
+  std::vector<metrics::Labels> partition_series_;
   std::vector<metrics::Labels> hot_keys_;
 };
 
