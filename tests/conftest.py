@@ -1,7 +1,8 @@
 """Fixtures shared by every Python test: one server per session, real clients in front of it.
 
-ONGGI_ENDPOINT points the suite at something that already runs (another implementation of the API,
-for checking the tests themselves); otherwise a server is started on free ports over an empty
+ONGGI_ENDPOINT points the suite at something that already runs (a node of a cluster, or another
+implementation of the API, for checking the tests themselves), ONGGI_GRPC_ENDPOINT and
+ONGGI_ADMIN_ENDPOINT at its other ports; otherwise a server is started on free ports over an empty
 directory, and must stop cleanly on SIGTERM at the end.
 """
 
@@ -16,11 +17,20 @@ from support.api import Api
 from support.server import Server
 
 
+class Elsewhere:
+    """A server that others started: its addresses."""
+
+    def __init__(self):
+        self.endpoint = os.environ["ONGGI_ENDPOINT"]
+        self.grpc = os.environ["ONGGI_GRPC_ENDPOINT"]
+        self.admin = os.environ["ONGGI_ADMIN_ENDPOINT"]
+
+
 @pytest.fixture(scope="session")
 def server():
-    """The session's own server, or None when ONGGI_ENDPOINT names one."""
+    """The session's own server; what runs elsewhere, by its addresses, or None where only one is known."""
     if os.environ.get("ONGGI_ENDPOINT"):
-        yield None
+        yield Elsewhere() if os.environ.get("ONGGI_GRPC_ENDPOINT") else None
         return
     running = Server()
     running.start()
@@ -41,7 +51,7 @@ def endpoint(server):
 @pytest.fixture
 def own_server(server):
     """The session's server, for tests that look at the process; skipped with ONGGI_ENDPOINT."""
-    if server is None:
+    if not isinstance(server, Server):
         pytest.skip("needs a server that this session started")
     return server
 

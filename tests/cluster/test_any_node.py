@@ -1,20 +1,13 @@
 """Three nodes as one database: what is asked of any node is answered as by a single one."""
 
-import os
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from conftest import Tables, make_client
 from support.api import Api
 from support.cluster import Cluster
-from support.server import binary
-
-TESTS = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -52,19 +45,6 @@ def item(pk, sk, **more):
 
 def forwarded(cluster):
     return [cluster.metric(node, "onggi_routing_forwarded_total") or 0 for node in cluster.nodes]
-
-
-def test_the_integration_tests_pass_against_a_node(cluster):
-    """The suite of a single server, unchanged, against the second node."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-    environment["ONGGI_ENDPOINT"] = cluster.nodes[1].endpoint
-    environment["ONGGI_BINARY"] = binary()
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / "integration",
-         # It speaks to another port of a process of its own.
-         f"--ignore={TESTS / 'integration' / 'test_grpc.py'}"],
-        env=environment, cwd=TESTS.parent, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
 def test_what_one_node_wrote_every_node_reads(cluster, apis, table):

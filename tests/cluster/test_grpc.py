@@ -127,8 +127,7 @@ def test_the_command_line_shows_the_cluster(cluster):
     shown = eventually(lambda: [p for p in partitions(cluster, name) if p["available"]])
     assert shown[0]["replication"] == 3 and len(shown[0]["in_sync"]) == 3
     assert isinstance(cluster.admin("partition", "hot"), list)
-    text = subprocess.run([binary(), "node", "list", "--endpoint", cluster.nodes[0].rpc], capture_output=True,
-                          text=True, timeout=60)
+    text = cluster.command_line("node", "list", nodes=cluster.nodes[:1])
     assert text.returncode == 0 and len(text.stdout.splitlines()) == 4, text.stderr
 
 
@@ -155,8 +154,7 @@ def test_the_command_line_moves_the_primary_and_splits(cluster):
 def test_the_command_line_is_refused_with_the_reason(cluster):
     for arguments, words in [(["node", "remove", "1"], ""), (["partition", "split", "999999"], "no partition"),
                              (["node", "drain", "77"], "")]:
-        done = subprocess.run([binary(), *arguments, "--endpoint", cluster.nodes[1].rpc], capture_output=True,
-                              text=True, timeout=60)
+        done = cluster.command_line(*arguments, nodes=cluster.nodes[1:2])
         assert done.returncode == 1 and done.stderr.startswith("onggi: ") and words in done.stderr, done
 
 
@@ -167,8 +165,7 @@ def test_the_command_line_without_a_coordinator(cluster):
         # The data path, and what nodes know by themselves, goes on.
         name = cluster.admin("table", "list")[0]["name"]
         assert Api(cluster.nodes[2].endpoint).Scan(TableName=name, Limit=1)["ScannedCount"] >= 0
-        done = subprocess.run([binary(), "status", "--endpoint", cluster.nodes[0].rpc, "--timeout", "3s"],
-                              capture_output=True, text=True, timeout=60)
+        done = cluster.command_line("status", "--timeout", "3s", nodes=cluster.nodes[:1])
         assert done.returncode == 3, done
     finally:
         for coordinator in cluster.coordinators:

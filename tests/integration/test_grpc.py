@@ -462,7 +462,7 @@ def test_the_map_follows_the_tables(rpc, tables):
     made = one.tables[0]
     assert (made.partition_key.name, made.partition_key.type, made.HasField("sort_key")) == ("pk", "S", False)
     assert made.partitions[0].range_start == b"" and made.partitions[-1].range_end == b""
-    assert [n.id for n in one.nodes] == [1]
+    assert 1 in [n.id for n in one.nodes]
     stream = stub.WatchMap(cluster.WatchMapRequest(table_names=[name, later]), timeout=60)
     first = next(stream)
     assert first.complete and [t.name for t in first.tables] == [name]

@@ -5,6 +5,7 @@ own on a bridge (needs root and iproute2), so that its links can be cut. Everyth
 by process id; namespaces and the bridge go with it.
 """
 
+import fcntl
 import json
 import os
 import random
@@ -23,22 +24,32 @@ START_TIMEOUT_S = float(os.environ.get("ONGGI_START_TIMEOUT_S", "30"))
 
 
 def free_ports(count):
-    """Ports that nobody listened on a moment ago, from below those that connections are given."""
+    """Ports that nobody listens on and that no other test run was given, from below those that connections get.
+
+    A member may be down for a while and must find its port again, so a port is claimed for as long as
+    this process lives, by a lock on a file that is named after it.
+    """
+    claims = Path(tempfile.gettempdir()) / "onggi-test-ports"
+    claims.mkdir(exist_ok=True)
     ports = []
     while len(ports) < count:
         port = random.randrange(12_000, 32_000)
-        with socket.socket() as probe:
-            try:
+        if port in _claimed:
+            continue
+        claim = (claims / str(port)).open("w")
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in _given:
-            _given.add(port)
-            ports.append(port)
+        except OSError:
+            claim.close()
+            continue
+        _claimed[port] = claim
+        ports.append(port)
     return ports
 
 
-_given = set()
+_claimed = {}
 
 
 def run(*command, check=True):
@@ -316,13 +327,16 @@ class Cluster:
 
     def admin(self, *arguments, check=True):
         """Runs an administration command (`onggi ARGUMENTS --output json`); returns what it prints."""
-        command = [binary(), *map(str, arguments), "--output", "json", "--endpoint",
-                   ",".join(node.rpc for node in self.nodes)]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("ONGGI_")}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+        done = self.command_line(*arguments, "--output", "json")
         if check and done.returncode != 0:
-            raise AssertionError(f"{' '.join(command)}: {done.returncode}: {done.stderr}")
+            raise AssertionError(f"{' '.join(map(str, arguments))}: {done.returncode}: {done.stderr}")
         return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def command_line(self, *arguments, nodes=None):
+        """Runs `onggi ARGUMENTS` with these nodes (all) as endpoints; returns the CompletedProcess."""
+        command = [binary(), *map(str, arguments), "--endpoint", ",".join(n.rpc for n in nodes or self.nodes)]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ONGGI_")}
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
     def metric(self, member, name):
         """The sum of a metric's series on a member; None if it has none."""
