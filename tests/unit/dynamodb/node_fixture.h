@@ -121,7 +121,8 @@ class Node {
       proto::PartitionConfig config;
       config.set_partition(++partitions_);
       config.set_table(record.id());
-      config.set_epoch(1);
+      // A part of the key space at epoch 1 would be a split's child, which is never empty.
+      config.set_epoch(boundaries.empty() ? 1 : 0);
       config.mutable_primary()->set_node(1);
       config.mutable_primary()->set_replica(partitions_);
       *config.add_in_sync() = config.primary();

@@ -283,7 +283,7 @@ TEST(PartitionLease, ReadersOnOtherThreadsNeverSeeALeaseOfAFencedEpoch) {
   NodeLeases b(kB, 22, At(0));
   const auto lease = a.Open(TableId(1), kPartition);
   const auto backup = b.Open(TableId(1), kPartition);
-  std::atomic<uint64_t> moment{0};  // even: epoch moment + 1 is led here; odd: it has been fenced
+  std::atomic<uint64_t> moment{0};  // even: epoch moment + 1 may be led here; odd: it has been fenced
   std::atomic<bool> stop{false};
   std::atomic<uint64_t> wrong{0};
   std::thread reader([&] {
@@ -295,9 +295,9 @@ TEST(PartitionLease, ReadersOnOtherThreadsNeverSeeALeaseOfAFencedEpoch) {
   });
   for (uint64_t i = 2; i < 2'000; i += 2) {
     const BootTime now = At(static_cast<int64_t>(i) * 1'000'000);
+    moment = i;  // before the lease is held: a reader may see it from then on
     Exchange(&a, now, &b, now);
     lease->Hold(Hold(i + 1, {{kB, 22}}));
-    moment = i;
     EXPECT_TRUE(lease->Holds(now));
     backup->OnLearnedPrimary(Learned(kReplicaA, i + 1, Config(i + 2, kReplicaC)), now);
     Exchange(&a, now + At(1), &b, now);

@@ -318,7 +318,8 @@ class Cluster {
     proto::PartitionConfig config;
     config.set_partition(++partitions_);
     config.set_table(table);
-    config.set_epoch(1);
+    // A part of the key space at epoch 1 would be a split's child, which is never empty.
+    config.set_epoch(start.empty() && end.empty() ? 1 : 0);
     config.mutable_primary()->set_node(node);
     config.mutable_primary()->set_replica(partitions_);
     *config.add_in_sync() = config.primary();
