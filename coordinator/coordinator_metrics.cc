@@ -188,8 +188,8 @@ void CoordinatorMetrics::SetBusyPartitions(const ClusterView& view) {
     const proto::ReplicaStatus* status = view.PrimaryStatus(partition);
     if (status == nullptr) continue;
     lag = std::max(lag, status->lag_entries());
-    busy.push_back({status->read_units() / 3 + status->write_units(), status->bytes(), &partition,
-                    status});
+    busy.push_back(
+        {status->read_units() / 3 + status->write_units(), status->bytes(), &partition, status});
   }
   lag_.Set(static_cast<int64_t>(lag));
   const size_t count = std::min(busy.size(), kMaxBusyPartitions);

@@ -119,9 +119,9 @@ struct Api::Meters {
           &registry.AddLatency("onggi_dynamodb_request_duration_seconds",
                                "From a request's last byte to its answer.", labels);
       // The rate of a counter that begins at one would miss its first error.
-      registry.AddCounter("onggi_dynamodb_requests_total", "Requests answered.",
-                          {{"operation", operation},
-                           {"outcome", std::string(kResultNames[kServerError])}});
+      registry.AddCounter(
+          "onggi_dynamodb_requests_total", "Requests answered.",
+          {{"operation", operation}, {"outcome", std::string(kResultNames[kServerError])}});
     });
     return results[result];
   }

@@ -1,5 +1,3 @@
-#include "coordinator/coordinator_metrics.h"
-
 #include <gtest/gtest.h>
 #include <prometheus/metric_family.h>
 
@@ -7,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "coordinator/coordinator_metrics.h"
 #include "tests/unit/coordinator/world.h"
 
 namespace onggi::coordinator {
