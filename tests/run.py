@@ -202,6 +202,7 @@ LAYERS = [
     Layer("differential", with_server("differential")),
     Layer("crash", with_server("crash")),
     Layer("robustness", with_server("robustness")),
+    Layer("monitoring", with_server("monitoring")),
     Layer("asan", asan),
     Layer("fuzz", fuzz),
 ]
@@ -219,6 +220,7 @@ ON_DEMAND = [
     Layer("simulation", simulation),
     Layer("cluster", with_server("cluster")),
     Layer("chaos", chaos),
+    Layer("deploy", with_server("deploy")),
 ]
 
 
