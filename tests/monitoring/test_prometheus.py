@@ -1,10 +1,12 @@
 """Debian's Prometheus over a cluster of real processes: everything that deploy/'s dashboards, recording
 rules and alerts ask has an answer. No containers: tests/deploy has those."""
 
+import json
 import re
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -237,6 +239,11 @@ def test_promtool_accepts_rules_and_configuration():
         assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_alerts_fire_when_they_should():
+    result = promtool("test", "rules", Path(__file__).with_name("alerts_test.yml"))
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_an_unknown_metric_is_seen(server):
     assert unanswered(server, [("here", "onggi_nothing_total")])
     assert not unanswered(server, [("here", "vector(1)")])
@@ -252,7 +259,6 @@ def test_alerts_say_how_severe_they_are_and_what_is_the_matter():
 
 
 def test_dashboards_have_their_own_ids_and_the_provisioned_data_source():
-    import json
     source = yaml.safe_load((prometheus.DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text())
     uid = source["datasources"][0]["uid"]
     titles = set()
