@@ -194,8 +194,14 @@ Status PartitionStore::Apply(rocksdb::WriteBatch* batch) {
   return FromRocks(db_->Write(options, batch), "apply");
 }
 
-Result<bool> PartitionStore::Get(std::string_view key, PinnedValue* value) const {
+PartitionStore::View PartitionStore::TakeView() const {
+  return {db_->GetSnapshot(),
+          [this](const rocksdb::Snapshot* snapshot) { db_->ReleaseSnapshot(snapshot); }};
+}
+
+Result<bool> PartitionStore::Get(std::string_view key, PinnedValue* value, const View& view) const {
   rocksdb::ReadOptions options;
+  options.snapshot = view.get();
   value->slice_.Reset();
   rocksdb::Status status =
       db_->Get(options, db_->DefaultColumnFamily(), ToSlice(key), &value->slice_);
@@ -215,7 +221,8 @@ Result<bool> PartitionStore::GetPersisted(std::string_view key, std::string* val
 
 std::unique_ptr<RangeIterator> PartitionStore::NewIterator(std::string_view lower,
                                                            std::string_view upper, bool reverse,
-                                                           bool fill_cache) const {
+                                                           bool fill_cache,
+                                                           const View& view) const {
   auto range = std::make_unique<RangeIterator>();
   range->lower_ = lower;
   range->upper_ = upper;
@@ -226,6 +233,7 @@ std::unique_ptr<RangeIterator> PartitionStore::NewIterator(std::string_view lowe
   options.fill_cache = fill_cache;
   options.auto_prefix_mode = false;
   options.total_order_seek = true;
+  options.snapshot = view.get();
   if (!range->lower_.empty()) options.iterate_lower_bound = &range->lower_slice_;
   if (!range->upper_.empty()) options.iterate_upper_bound = &range->upper_slice_;
   if (!fill_cache) options.readahead_size = 256 << 10;

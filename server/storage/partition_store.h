@@ -106,13 +106,19 @@ class PartitionStore {
 
   Status Apply(rocksdb::WriteBatch* batch);
 
-  /// False: there is no such key. Reads from disk when the block is not cached.
-  Result<bool> Get(std::string_view key, PinnedValue* value) const;
+  /// The store as it was at one moment, for several reads that have to agree. The store outlives it.
+  using View = std::shared_ptr<const rocksdb::Snapshot>;
+  View TakeView() const;
+
+  /// False: there is no such key. Reads from disk when the block is not cached. Without a view:
+  /// as of now.
+  Result<bool> Get(std::string_view key, PinnedValue* value, const View& view = nullptr) const;
   /// The same for what has reached the disk alone: what a crash would leave.
   Result<bool> GetPersisted(std::string_view key, std::string* value) const;
 
   std::unique_ptr<RangeIterator> NewIterator(std::string_view lower, std::string_view upper,
-                                             bool reverse, bool fill_cache) const;
+                                             bool reverse, bool fill_cache,
+                                             const View& view = nullptr) const;
 
   /// The value of a key in a store that nobody has open. kNotFound: there is none.
   static Result<std::string> ReadKey(const StorageEnvironment& environment,
