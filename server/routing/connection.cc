@@ -44,7 +44,7 @@ Connection::Frame* Connection::NextToWrite() {
   ++frames_started_;
   frames_sent_.store(frames_started_, std::memory_order_relaxed);
   queued_bytes_.fetch_sub(writing_->request_bytes, std::memory_order_relaxed);
-  answer_bytes_.fetch_sub(writing_->bytes - writing_->request_bytes, std::memory_order_relaxed);
+  answer_bytes_.fetch_sub(writing_->answer_bytes, std::memory_order_relaxed);
   return writing_.get();
 }
 
@@ -74,7 +74,7 @@ void Connection::OnWritten(bool ok) {
     std::unique_ptr<Frame> written = std::move(writing_);
     if (written->bytes <= kKeptFrameBytes && spare_ == nullptr) {
       written->message.Clear();
-      written->bytes = written->request_bytes = 0;
+      written->bytes = written->request_bytes = written->answer_bytes = 0;
       spare_ = std::move(written);
     }
     if (!ok && !broken_) {

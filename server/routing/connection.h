@@ -116,7 +116,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::lock_guard lock(mutex_);
     if (broken_) return;
     function(FrameFor(size));
-    answer_bytes_ += size;
+    waiting_.back()->answer_bytes += size;
+    answer_bytes_.fetch_add(size, std::memory_order_relaxed);
   }
 
   /// Starts to write what has gathered, unless a frame is on its way, behind which it goes.
@@ -171,7 +172,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   struct Frame {
     proto::RoutingFrame message;
     size_t bytes = 0;
+    // Of them. What is neither (pings, cancellations) counts toward no bound.
     size_t request_bytes = 0;
+    size_t answer_bytes = 0;
   };
   struct Slot {
     PendingCall* call = nullptr;

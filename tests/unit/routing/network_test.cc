@@ -186,6 +186,24 @@ TEST(RoutingNetwork, ADeadlineEndsTheCallAndTellsThePeer) {
   EXPECT_EQ(one.Ask(2, "x", milliseconds(100)).code(), Code::kDeadlineExceeded);
   EXPECT_LT(std::chrono::steady_clock::now() - start, milliseconds(500));
   EXPECT_TRUE(Eventually([&] { return two.cancelled == 1; }));
+  // The cancellation was no answer: no bound on those has moved.
+  EXPECT_TRUE(one.network().Find(NodeId(2))->accepts());
+}
+
+TEST(RoutingNetwork, APingLeavesTheBoundOnAnswersAlone) {
+  ConnectionLimits limits;
+  limits.silence = milliseconds(50);
+  Station one(1, "cluster", limits), two(2, "cluster", limits);
+  Introduce(&one, 1, &two, 2);
+  ASSERT_TRUE(Connected(&one, 2));
+  ASSERT_TRUE(Connected(&two, 1));
+  two.mute = true;  // it reads and says nothing: pinged, and heard to live
+  EXPECT_EQ(one.Ask(2, "x", milliseconds(500)).code(), Code::kDeadlineExceeded);
+  EXPECT_TRUE(one.network().Find(NodeId(2))->accepts());
+  EXPECT_TRUE(two.network().Find(NodeId(1))->accepts());
+  two.mute = false;
+  EXPECT_TRUE(one.Ask(2, "y").ok());
+  EXPECT_TRUE(two.Ask(1, "z").ok());
 }
 
 TEST(RoutingNetwork, ASilentPeerIsGivenUp) {
