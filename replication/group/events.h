@@ -146,7 +146,8 @@ struct Transfer {
 };
 /// Takes a transfer back whose swap was not asked for yet; else nothing happens.
 struct CancelTransfer {};
-/// Swaps the learner `in`, once it has caught up, for the in-sync `out` (not the primary).
+/// Swaps the learner `in`, once it has caught up, for the in-sync `out` (not the primary), which
+/// then stays out as long as it can be spared. Forgotten after Group::kReplaceFor.
 struct Replace {
   Member out;
   Member in;

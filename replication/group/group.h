@@ -79,6 +79,9 @@ class Group {
   static constexpr Time kAckTimeout{1000};
   /// An unacknowledged Append is sent again, an unanswered question asked again, after this.
   static constexpr Time kRetryInterval{200};
+  /// A Replace that was not asked for again is forgotten: nobody waits for it any more, and whom it
+  /// keeps out of the set may be needed.
+  static constexpr Time kReplaceFor{10'000};
   /// R11: a primary that can neither commit nor change that for this long resigns.
   static constexpr Time kResignAfter{1500};
 
@@ -180,6 +183,7 @@ class Group {
   Configuration DesiredMembers() const;
   bool DesiredShape(Proposal* wanted) const;
   void MaybeReconfigure(Actions* actions);
+  void ForgetReplace();
   void MaybeTransfer(Actions* actions);
   void MaybeGrant(Actions* actions);
   bool Stuck() const;
@@ -236,7 +240,8 @@ class Group {
   std::map<Member, Progress> progress_;
   std::optional<Member> transfer_;
   std::optional<Replace> replace_;
-  uint32_t wanted_replication_ = 0;  ///< 0: as it is
+  std::optional<Time> replace_until_;  ///< with replace_: forgotten then
+  uint32_t wanted_replication_ = 0;    ///< 0: as it is
   std::optional<FinishSplit> split_;
   std::optional<FinishMerge> merge_;
   std::optional<Time> shape_since_;  ///< when split_ or merge_ began to wait

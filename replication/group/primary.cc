@@ -201,7 +201,8 @@ void Group::On(const CheckpointSent& event, Actions* actions) {
 
 bool Group::NeedsTick() const {
   if (gone_) return false;
-  if (ask_again_at_ || create_until_ || resign_again_at_ || shape_since_ || stuck_since_)
+  if (ask_again_at_ || create_until_ || resign_again_at_ || shape_since_ || stuck_since_ ||
+      replace_until_)
     return true;
   if (swap_in_flight_ || !outstanding_.empty() || transfer_ || thawing_) return true;
   if (ReportIndex() != LogIndex() && granted_ != revision_) return true;
@@ -217,13 +218,14 @@ void Group::On(const Tick& event, Actions* actions) {
     const Time late = event.now - now_;
     for (auto& [member, progress] : progress_)
       progress.waiting_since = progress.sent_at = event.now;
-    for (std::optional<Time>* at :
-         {&ask_again_at_, &create_until_, &resign_again_at_, &shape_since_, &stuck_since_}) {
+    for (std::optional<Time>* at : {&ask_again_at_, &create_until_, &resign_again_at_,
+                                    &shape_since_, &stuck_since_, &replace_until_}) {
       if (*at) **at += late;
     }
     resigned_at_ += late;
   }
   now_ = std::max(now_, event.now);
+  if (replace_until_ && *replace_until_ <= now_) ForgetReplace();
   if (ask_again_at_ && *ask_again_at_ <= now_) AskAgain(actions);
   if (resign_again_at_ && *resign_again_at_ <= now_) SendResigns(actions);
   const bool probe = ReportIndex() != LogIndex();

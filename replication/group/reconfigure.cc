@@ -32,7 +32,10 @@ bool Group::CaughtUp(const Member& member) const {
 Configuration Group::DesiredMembers() const {
   Configuration wanted = *config_;
   const auto usable = [&](const Member& learner) {
-    return CaughtUp(learner) && !Suspect(learner) && !(replace_ && replace_->out == learner);
+    if (!Ready(learner)) return false;
+    // Whoever was replaced does not come back while the other is there.
+    return !(replace_ && replace_->out == learner &&
+             (wanted.InSync(replace_->in) || Ready(replace_->in)));
   };
   const auto ready = [&]() -> std::optional<Member> {
     for (const Member& learner : wanted.learners)
@@ -54,7 +57,10 @@ Configuration Group::DesiredMembers() const {
   for (const Member& member : config_->in_sync) {
     if (member == self_ || !Suspect(member)) continue;
     if (wanted.in_sync.size() <= wanted.min_in_sync && !Mutated(Mutation::kShrinkBelowMinimum)) {
-      const std::optional<Member> learner = ready();
+      std::optional<Member> learner = ready();
+      // Sooner the replaced one than none.
+      if (!learner && replace_ && wanted.Learner(replace_->out) && Ready(replace_->out))
+        learner = replace_->out;
       if (!learner) continue;
       admit(*learner);
     }
@@ -213,7 +219,13 @@ void Group::On(const Replace& event, Actions* actions) {
   if (role_ != Role::kPrimary || event.out == self_ || !config_->InSync(event.out)) return;
   if (!config_->Names(event.in)) return;
   replace_ = event;
+  replace_until_ = now_ + kReplaceFor;
   MaybeReconfigure(actions);
+}
+
+void Group::ForgetReplace() {
+  replace_.reset();
+  replace_until_.reset();
 }
 
 void Group::On(const SetReplication& event, Actions* actions) {

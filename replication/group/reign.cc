@@ -69,7 +69,8 @@ void Group::Learn(std::shared_ptr<const Configuration> configuration, Revision r
     actions->push_back(std::move(learned));
   }
   if (continues) {  // ConfigurationDurable goes on from here
-    if (replace_ && !config_->Names(replace_->out)) replace_.reset();
+    if (replace_ && !(config_->Names(replace_->out) && config_->Names(replace_->in)))
+      ForgetReplace();
     if (split_ && config_->range_end == split_->key) split_.reset();
     if (merge_ && config_->range_end == merge_->range_end) merge_.reset();
     if (!split_ && !merge_) shape_since_.reset();
@@ -320,7 +321,7 @@ void Group::EndReign(Actions* actions) {
   active_config_.reset();
   progress_.clear();
   transfer_.reset();
-  replace_.reset();
+  ForgetReplace();
   split_.reset();
   merge_.reset();
   shape_since_.reset();

@@ -16,10 +16,13 @@ constexpr TableId kTable{1};
 constexpr Time kDialInterval = milliseconds(120);
 /// What replication.md allows between the last fault and the next accepted write.
 constexpr Time kRecovery = seconds(5);
+/// And until every partition has as many replicas in sync as it is to have.
+constexpr Time kRepair = seconds(20);
+constexpr Time kStray = seconds(4);
 
 }  // namespace
 
-Profile Profile::Draw(Random* random) {
+Profile Profile::Draw(Random* random, int generation) {
   const auto often = [&](uint64_t per_thousand, Time least, Time most) {
     return random->Chance(per_thousand) ? random->Between(least, most) : Time(0);
   };
@@ -55,10 +58,16 @@ Profile Profile::Draw(Random* random) {
     profile.metadata.unknown_late = static_cast<unsigned>(random->Below(150));
   }
   profile.between_requests = random->Between(milliseconds(3), milliseconds(40));
+  if (generation < 2) return profile;
+  if (random->Chance(600)) profile.ambushes = 1 + random->Below(300);
+  if (random->Chance(250)) profile.strays = 1 + random->Below(30);
+  profile.thin_links = random->Chance(400);
   return profile;
 }
 
-Cluster::Cluster(uint64_t seed) : Cluster(seed, Profile()) { profile_ = Profile::Draw(&random_); }
+Cluster::Cluster(uint64_t seed, int generation) : Cluster(seed, Profile()) {
+  profile_ = Profile::Draw(&random_, generation);
+}
 
 Cluster::Cluster(uint64_t seed, Profile profile)
     : seed_(seed), random_(seed), profile_(std::move(profile)) {}
@@ -199,9 +208,10 @@ void Cluster::Heal() {
   quiet_ = true;
   jobs_->Quiet();
   cuts_.clear();
+  thin_.clear();
   drop_if = {};
   late_if = {};
-  profile_.drop = profile_.duplicate = 0;
+  profile_.drop = profile_.duplicate = profile_.strays = profile_.ambushes = 0;
   profile_.least_delay = microseconds(100);
   profile_.most_delay = milliseconds(2);
   profile_.metadata = metadata::SimulatedFaults();
@@ -273,6 +283,18 @@ void Cluster::Heal() {
     RunFor(milliseconds(50));
   if (!unread.empty())
     truth_.Fail("no strong read of key " + *unread.begin() + " after healing" + Describe());
+  while (truth_.error().empty() && !Whole() && scheduler_.now() < healed + kRepair)
+    RunFor(milliseconds(250));
+  if (!Whole()) truth_.Fail("still not all replicas in sync 20 s after healing" + Describe());
+}
+
+/// Has every partition the replicas that it is to have, as far as there are nodes?
+bool Cluster::Whole() {
+  for (const PartitionId partition : Partitions()) {
+    const auto key = Key(partition);
+    if (key->in_sync.size() != std::min<size_t>(key->replication, nodes_.size())) return false;
+  }
+  return true;
 }
 
 std::string Cluster::Describe() {
@@ -377,9 +399,14 @@ void Cluster::CutMetadata(NodeId id, bool cut) {
 void Cluster::Transmit(NodeId from, uint64_t boot, NodeId to, Packet packet) {
   if (!Reaches(from, to) || random_.Chance(profile_.drop)) return;
   if (drop_if && drop_if(from, to, packet)) return;
+  if (const auto thin = thin_.find({from, to}); thin != thin_.end()) {
+    if (std::holds_alternative<transport::GroupMessage>(packet) != thin->second) return;
+  }
   const int copies = random_.Chance(profile_.duplicate) ? 2 : 1;
   for (int i = 0; i < copies; ++i) {
-    const Time delay = random_.Between(profile_.least_delay, profile_.most_delay);
+    Time delay = random_.Between(profile_.least_delay, profile_.most_delay);
+    if (profile_.strays != 0 && random_.Chance(profile_.strays))
+      delay += random_.Between(Time(0), kStray);
     scheduler_.After(delay, [this, from, boot, to, packet] {
       const std::shared_ptr<Process> target = node(to).process;
       if (target == nullptr || !Reaches(from, to)) return;
@@ -475,219 +502,6 @@ void Cluster::OneRead(const std::string& key) {
                            truth_.ReadAnswered(key, floor, version->version, version->value);
                        });
                      });
-  }
-}
-
-// Faults. -----------------------------------------------------------------------------------------
-
-void Cluster::CrashSomebody() {
-  if (calm_) return;
-  const NodeId id = nodes_[random_.Below(nodes_.size())]->id;
-  CrashNode(id);
-  const Time down = random_.Chance(600) ? random_.Between(milliseconds(5), milliseconds(300))
-                                        : random_.Between(milliseconds(300), seconds(4));
-  scheduler_.After(down, [this, id] { StartNode(id); });
-}
-
-void Cluster::CrashEverybody() {
-  if (calm_) return;
-  Say("everybody crashes");
-  for (const auto& node : nodes_) {
-    CrashNode(node->id);
-    scheduler_.After(random_.Between(milliseconds(5), milliseconds(800)),
-                     [this, id = node->id] { StartNode(id); });
-  }
-}
-
-void Cluster::PauseSomebody() {
-  if (calm_) return;
-  Pause(nodes_[random_.Below(nodes_.size())]->id, random_.Between(milliseconds(50), seconds(3)));
-}
-
-void Cluster::CutSomething() {
-  if (calm_) return;
-  const NodeId a = nodes_[random_.Below(nodes_.size())]->id;
-  const NodeId b = nodes_[random_.Below(nodes_.size())]->id;
-  const uint64_t kind = random_.Below(4);
-  const auto cut = [this, a, b, kind](bool now) {
-    if (calm_ && now) return;
-    if (kind == 0) return Isolate(a, now);
-    if (a == b) return;
-    Say("from node " + a.ToString() + " to " + b.ToString() + (now ? " is cut" : " is joined"));
-    Cut(a, b, now);
-    if (kind != 1) Cut(b, a, now);
-  };
-  cut(true);
-  scheduler_.After(random_.Between(milliseconds(100), seconds(4)), [cut] { cut(false); });
-}
-
-void Cluster::HangSomebody() {
-  if (calm_) return;
-  Node& here = *nodes_[random_.Below(nodes_.size())];
-  if (random_.Chance(400)) {
-    here.disk_faults.most = random_.Between(milliseconds(5), milliseconds(150));
-    return;
-  }
-  Say("node " + here.id.ToString() + ": the disk hangs");
-  here.disk_faults.hung_until = scheduler_.now() + random_.Between(milliseconds(100), seconds(3));
-}
-
-void Cluster::CutMetadataSomewhere() {
-  if (calm_) return;
-  if (random_.Chance(150)) {
-    Say("the metadata store is down");
-    metadata_->SetDown(true);
-    scheduler_.After(random_.Between(milliseconds(500), seconds(4)), [this] {
-      Say("the metadata store is up");
-      metadata_->SetDown(false);
-    });
-    return;
-  }
-  const NodeId id = nodes_[random_.Below(nodes_.size())]->id;
-  CutMetadata(id, true);
-  scheduler_.After(random_.Between(milliseconds(200), seconds(5)),
-                   [this, id] { CutMetadata(id, false); });
-}
-
-/// A disk is lost only where every partition is on another one too.
-void Cluster::WipeSomebody() {
-  if (calm_) return;
-  Node& here = *nodes_[random_.Below(nodes_.size())];
-  for (const PartitionId partition : Partitions()) {
-    const auto key = Key(partition);
-    size_t elsewhere = 0;
-    bool involved = key->epoch == Epoch(0);
-    for (const group::Member& member : key->in_sync) {
-      const Node& other = node(member.node);
-      const auto image = other.disk.images.find(partition);
-      const bool whole =
-          image != other.disk.images.end() && image->second.replica == member.replica;
-      if (member.node == here.id) involved = true;
-      if (member.node != here.id && whole) ++elsewhere;
-    }
-    if (involved && elsewhere == 0) return;
-  }
-  CrashNode(here.id);
-  Say("node " + here.id.ToString() + " loses its disk");
-  here.disk.Wipe();
-  scheduler_.After(random_.Between(milliseconds(50), seconds(2)),
-                   [this, id = here.id] { StartNode(id); });
-}
-
-// Checks. -----------------------------------------------------------------------------------------
-
-std::vector<PartitionId> Cluster::Partitions() {
-  std::vector<PartitionId> result;
-  const std::string prefix(metadata::keys::kPartitionPrefix);
-  for (const metadata::KeyValue& kv : metadata_->ReadNow(prefix, metadata::PrefixEnd(prefix)).kvs)
-    result.push_back(metadata::keys::ParsePartition(kv.key)->partition);
-  return result;
-}
-
-std::optional<group::Configuration> Cluster::Key(PartitionId partition, Revision* revision) {
-  const std::string key = metadata::keys::Partition(kTable, partition);
-  const metadata::RangeResult read = metadata_->ReadNow(key, key + '\0');
-  if (read.kvs.empty()) return std::nullopt;
-  if (revision != nullptr) *revision = read.kvs[0].mod_revision;
-  return group::FromRecord(*group::ParseRecord(read.kvs[0].value));
-}
-
-Machine* Cluster::Primary(PartitionId partition) {
-  const auto key = Key(partition);
-  if (!key) return nullptr;
-  const Node& there = node(key->primary.node);
-  if (there.process == nullptr || there.paused(scheduler_.now())) return nullptr;
-  Machine* machine = there.process->Host(partition);
-  if (machine == nullptr || !machine->replica().leading()) return nullptr;
-  return machine;
-}
-
-void Cluster::Asked(PartitionId partition, Revision expected,
-                    const group::Configuration& configuration) {
-  if (verbose) {
-    std::string text = "partition " + partition.ToString() + ": asked at revision " +
-                       expected.ToString() + " for epoch " + configuration.epoch.ToString() +
-                       " primary " + configuration.primary.node.ToString() + " boot " +
-                       std::to_string(configuration.boot) + " in sync";
-    for (const group::Member& member : configuration.in_sync)
-      text += " " + member.node.ToString() + "/" + member.replica.ToString();
-    Say(text);
-  }
-  swaps_[partition].push_back({expected, configuration});
-  Touch(partition);
-}
-
-/// After every step of a process: what its replicas take for committed.
-void Cluster::AfterStep(Process* process) {
-  for (const auto& [partition, machine] : process->hosts()) {
-    const group::Group& group = machine->replica().group();
-    const LogIndex commit = group.commit_index();
-    const auto [seen, first] = process->seen_commits.try_emplace(partition, commit);
-    if (seen->second >= commit) continue;
-    for (LogIndex index(seen->second.value + 1); index <= commit; ++index.value) {
-      const Epoch epoch = group.EpochAt(index);
-      if (epoch != Epoch()) truth_.Commits(partition, {epoch, index});
-    }
-    seen->second = commit;
-    Touch(partition);
-  }
-}
-
-void Cluster::Check() {
-  for (const PartitionId partition : std::exchange(touched_, {})) CheckPartition(partition);
-}
-
-/// Everything committed is on every disk that may lead next, whichever swap that is under way wins.
-void Cluster::CheckPartition(PartitionId partition) {
-  Revision revision;
-  const auto key = Key(partition, &revision);
-  std::vector<Swap>& swaps = swaps_[partition];
-  if (!key) {
-    swaps.clear();
-    return;
-  }
-  if (key->epoch > Epoch(0)) {
-    if (key->min_in_sync != group::MinInSync(key->replication) ||
-        key->in_sync.size() < key->min_in_sync || !key->InSync(key->primary)) {
-      truth_.Fail("partition " + partition.ToString() + " has " +
-                  std::to_string(key->in_sync.size()) + " in sync of at least " +
-                  std::to_string(key->min_in_sync));
-    }
-    for (const group::Member& member : key->in_sync) CheckMember(partition, member);
-  }
-  std::erase_if(swaps, [&](const Swap& swap) { return swap.expected < revision; });
-  for (const Swap& swap : swaps) {
-    if (swap.expected != revision) continue;
-    for (const group::Member& member : swap.configuration.in_sync) CheckMember(partition, member);
-  }
-}
-
-void Cluster::CheckMember(PartitionId partition, const group::Member& member) {
-  Disk& disk = node(member.node).disk;
-  const auto image = disk.images.find(partition);
-  if (image == disk.images.end() || image->second.replica != member.replica) {
-    if (disk.wipes == 0) {
-      truth_.Fail("partition " + partition.ToString() + ": replica " + member.replica.ToString() +
-                  " of node " + member.node.ToString() + " is in sync and not there");
-    }
-    return;
-  }
-  const LogIndex committed = truth_.committed(partition);
-  const LogIndex applied = image->second.state.applied.index;
-  if (applied >= committed) return;
-  const auto fail = [&](LogIndex index) {
-    truth_.Fail("partition " + partition.ToString() + ": entry " + index.ToString() +
-                " is committed and not on node " + member.node.ToString() +
-                ", which may lead next" + Describe());
-  };
-  const auto found = disk.logs.find(partition);
-  if (found == disk.logs.end()) return fail(LogIndex(applied.value + 1));
-  DiskLog& log = found->second;
-  if (log.before.index > applied) return fail(LogIndex(applied.value + 1));
-  LogIndex index(std::max({log.compared.value, applied.value, log.before.index.value}) + 1);
-  for (; index <= committed; ++index.value) {
-    if (log.EpochAt(index) != truth_.EpochAt(partition, index)) return fail(index);
-    log.compared = index;
   }
 }
 

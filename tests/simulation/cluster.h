@@ -54,10 +54,19 @@ struct Profile {
   Time splits{0};
   Time merges{0};
   Time everybody_down{0};
+  /// Per thousand moments at which something hangs in the air (a swap asked for, a reign begun, a
+  /// checkpoint installed, a shape changed): right then something breaks.
+  uint64_t ambushes = 0;
+  /// Per thousand messages: kept for up to kStray, and delivered to whoever is there then.
+  uint64_t strays = 0;
+  /// Links also lose only heartbeats, or everything else.
+  bool thin_links = false;
   metadata::SimulatedFaults metadata;
   Time between_requests{milliseconds(5)};  ///< 0: no clients
 
-  static Profile Draw(Random* random);
+  /// `generation`: a seed that is written down is drawn as when it was found.
+  static Profile Draw(Random* random, int generation);
+  static constexpr int kGeneration = 2;
 };
 
 /// A cluster in a bottle: nodes, network, metadata store, clients and somebody who breaks them, all
@@ -65,7 +74,7 @@ struct Profile {
 class Cluster {
  public:
   Cluster(uint64_t seed, Profile profile);
-  explicit Cluster(uint64_t seed);
+  explicit Cluster(uint64_t seed, int generation = Profile::kGeneration);
   ~Cluster();
 
   /// The whole run: chaos, healing, last checks. What went wrong, or nothing.
@@ -100,6 +109,10 @@ class Cluster {
   bool Reaches(NodeId from, NodeId to) const { return cuts_.count({from, to}) == 0; }
   std::shared_ptr<metadata::SimulatedCluster> shared_metadata() { return metadata_; }
   void AfterStep(Process* process);
+  /// One of the moments of Profile::ambushes, on that node.
+  void Ambush(NodeId node, PartitionId partition);
+  /// Is what `node` says of itself true of its disk (R1)?
+  void CheckSaid(Process* process, const transport::GroupMessage& message);
   void Touch(PartitionId partition) { touched_.insert(partition); }
   ReplicaId NextReplica() { return ReplicaId(++replicas_); }
   PartitionId NextPartition() { return PartitionId(++partition_ids_); }
@@ -151,10 +164,17 @@ class Cluster {
   void CutSomething();
   void HangSomebody();
   void CutMetadataSomewhere();
+  void Spring(NodeId node, PartitionId partition);
+  void CrashFor(NodeId node, Time down);
+  void IsolateFor(NodeId node, Time time);
+  void CutMetadataFor(NodeId node, Time time);
+  void ThinFor(NodeId a, NodeId b, Time time);
   void WipeSomebody();
   void CrashEverybody();
   void Check();
   void CheckPartition(PartitionId partition);
+  void CheckReaders(Process* process, PartitionId partition, Machine* machine);
+  bool Whole();
   void CheckMember(PartitionId partition, const group::Member& member);
   void Heal();
 
@@ -166,6 +186,8 @@ class Cluster {
   std::shared_ptr<metadata::SimulatedCluster> metadata_;
   std::vector<std::unique_ptr<Node>> nodes_;
   std::set<std::pair<NodeId, NodeId>> cuts_;
+  /// Links that lose heartbeats (true) or everything else (false).
+  std::map<std::pair<NodeId, NodeId>, bool> thin_;
   std::map<PartitionId, std::vector<Swap>> swaps_;
   std::set<PartitionId> touched_;
   std::set<PartitionId> seen_;

@@ -211,6 +211,7 @@ Status Machine::ApplyOne(const replica::CommittedEntry& entry) {
 }
 
 Status Machine::ApplyOperation(const Operation& operation, uint64_t id, LogIndex index) {
+  if (operation.type != Operation::Type::kWrite) process_->Tempting(partition_);
   switch (operation.type) {
     case Operation::Type::kWrite:
       state_.data[operation.key] = {operation.version, operation.value};
@@ -329,6 +330,7 @@ void Machine::FinishMerge() {
 
 void Machine::OnReignBegan(Epoch epoch) {
   process_->truth().Acts(partition_, epoch, process_->id(), process_->boot());
+  process_->Tempting(partition_);
   leads_ = true;
   Later([this] {
     FinishShape();
@@ -409,6 +411,7 @@ Result<LogPosition> Machine::InstallCheckpoint(const std::string& directory) {
   if (configuration_ != nullptr) OnConfiguration(configuration_, Revision());
   if (state_.split) MakeChild();
   FlushState();
+  process_->Tempting(partition_);
   Later([this] { Holds(); });
   return state_.applied;
 }

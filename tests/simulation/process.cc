@@ -287,6 +287,8 @@ uint64_t Process::BootOf(NodeId peer) const {
 }
 
 void Process::Send(NodeId to, Packet packet) {
+  if (const auto* message = std::get_if<transport::GroupMessage>(&packet))
+    cluster_->CheckSaid(this, *message);
   cluster_->Transmit(id(), boot_, to, std::move(packet));
 }
 
@@ -624,5 +626,7 @@ void Process::MakeChild(const Operation& split, ReplicaId parent, State state) {
 }
 
 void Process::Changed(PartitionId partition) { cluster_->Touch(partition); }
+
+void Process::Tempting(PartitionId partition) { cluster_->Ambush(id(), partition); }
 
 }  // namespace onggi::simulation

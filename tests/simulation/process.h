@@ -83,6 +83,8 @@ class Process final : public std::enable_shared_from_this<Process> {
   void MakeChild(const Operation& split, ReplicaId parent, State state);
   void RemoveLater(PartitionId partition, ReplicaId replica);
   void Changed(PartitionId partition);
+  /// Something hangs in the air here (Profile::ambushes).
+  void Tempting(PartitionId partition);
 
   struct CheckpointDelivery {
     group::Member to;
@@ -96,6 +98,8 @@ class Process final : public std::enable_shared_from_this<Process> {
 
   /// Commit indexes that the truth has seen.
   std::map<PartitionId, LogIndex> seen_commits;
+  /// Epochs in which the truth has seen it act.
+  std::map<PartitionId, Epoch> seen_epochs;
 
  private:
   class Home;

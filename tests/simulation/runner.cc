@@ -98,8 +98,8 @@ std::string Died(int status) {
 
 }  // namespace
 
-std::string RunSeed(uint64_t seed, bool verbose) {
-  Cluster cluster(seed);
+std::string RunSeed(uint64_t seed, bool verbose, int generation) {
+  Cluster cluster(seed, generation == 0 ? Profile::kGeneration : generation);
   cluster.verbose = verbose;
   return cluster.Run();
 }

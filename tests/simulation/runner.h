@@ -43,8 +43,8 @@ struct RunOptions {
 std::vector<Report> RunSeeds(const RunOptions& options, Totals* totals);
 inline constexpr size_t kMaxFailures = 10;
 
-/// One seed, here and now.
-std::string RunSeed(uint64_t seed, bool verbose);
+/// One seed, here and now, as it was drawn in that generation (Profile::Draw); 0: the latest.
+std::string RunSeed(uint64_t seed, bool verbose, int generation = 0);
 
 /// A run that is written down: a seed that found a fault once, or a course of events.
 struct Scenario {

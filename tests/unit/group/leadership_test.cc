@@ -251,7 +251,8 @@ TEST(GroupResign, APrimaryThatIsStuckWithoutTheStoreGivesUp) {
   const Epoch asked = d.Find<ProposeSwap>()->configuration.epoch;
   d.Swap(SwapResult::Outcome::kUnknown);
   bool resigned = false;
-  for (int64_t now = 1050; now < 5000 && !resigned; now += 50) {
+  int64_t now = 1050;
+  for (; now < 5000 && !resigned; now += 50) {
     d.Do(Tick{Time(now)});
     if (d.Find<ProposeSwap>() != nullptr) d.Swap(SwapResult::Outcome::kUnknown);
     resigned = d.group.role() == Group::Role::kBackup;
@@ -259,7 +260,7 @@ TEST(GroupResign, APrimaryThatIsStuckWithoutTheStoreGivesUp) {
   ASSERT_TRUE(resigned);
   EXPECT_FALSE(d.group.serving());
   // All members hear of the highest epoch that was asked for, again and again.
-  d.Do(Tick{Time(6000)});
+  d.Do(Tick{Time(now + 200)});
   ASSERT_EQ(d.Count<SendResign>(), 2u);
   EXPECT_GT(d.Find<SendResign>()->message.epoch, asked);
   const Epoch dead = d.Find<SendResign>()->message.epoch;

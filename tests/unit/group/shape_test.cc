@@ -139,7 +139,6 @@ TEST_F(Shape, AGrantNeedsTheFreezeAppliedEverywhereAndDiesWithTheRevision) {
   // Another configuration of its own: granted anew.
   d.Do(PeerLost{kC});
   d.WinSwap(12);
-  Acked(kB, 2, 0, 2);
   ASSERT_NE(d.Find<Frozen>(), nullptr);
   EXPECT_EQ(d.Find<Frozen>()->revision, Revision(12));
 }
@@ -276,6 +275,49 @@ TEST_F(Learner, ReplacesAMemberInOneSwapOnceItHasCaughtUp) {
   EXPECT_EQ(d.Find<ProposeSwap>(), nullptr);
 }
 
+TEST_F(Learner, TheReplacedOneComesBackWhenItsReplacementIsLost) {
+  d.Do(Replace{kC, kD});
+  Acked(kD, 1);
+  d.WinSwap(13);
+  Acked(kB, 1);
+  Acked(kC, 1);
+  EXPECT_EQ(d.Find<ProposeSwap>(), nullptr);
+  d.Do(PeerLost{kD});
+  ASSERT_NE(d.Find<ProposeSwap>(), nullptr);
+  EXPECT_THAT(d.Find<ProposeSwap>()->configuration.in_sync, ElementsAre(kA, kB, kC));
+}
+
+TEST_F(Learner, TheReplacedOneComesBackWhereTheMinimumNeedsIt) {
+  d.Do(Replace{kC, kD});
+  Acked(kD, 1);
+  d.WinSwap(13);
+  d.Do(PeerLost{kB});
+  d.WinSwap(14);
+  EXPECT_THAT(d.group.configuration().in_sync, ElementsAre(kA, kD));
+  Acked(kC, 1);
+  EXPECT_EQ(d.Find<ProposeSwap>(), nullptr);
+  d.Do(PeerLost{kD});
+  ASSERT_NE(d.Find<ProposeSwap>(), nullptr);
+  EXPECT_THAT(d.Find<ProposeSwap>()->configuration.in_sync, ElementsAre(kA, kC));
+}
+
+TEST_F(Learner, AReplacementIsForgottenWhenNobodyAsksForItAgain) {
+  d.Do(Replace{kC, kD});
+  Acked(kD, 1);
+  d.WinSwap(13);
+  d.Do(PeerLost{kB});
+  d.WinSwap(14);
+  Acked(kD, 1);
+  Acked(kC, 1);
+  EXPECT_EQ(d.Find<ProposeSwap>(), nullptr);
+  d.Do(Tick{Time(1)});
+  d.Do(Tick{Group::kReplaceFor - Time(1)});
+  EXPECT_EQ(d.Find<ProposeSwap>(), nullptr);
+  d.Do(Tick{Group::kReplaceFor + Time(1)});
+  ASSERT_NE(d.Find<ProposeSwap>(), nullptr);
+  EXPECT_THAT(d.Find<ProposeSwap>()->configuration.in_sync, ElementsAre(kA, kD, kC));
+}
+
 TEST_F(Learner, NeverReplacesThePrimaryOrBySomebodyUnknown) {
   Acked(kD, 1);
   d.Do(Replace{kA, kD});
@@ -297,14 +339,13 @@ TEST_F(Learner, FewerReplicasBecomeLearnersAtOnce) {
 // R13: raised only in a swap that meets the new minimum.
 TEST(GroupReplication, IsRaisedOnlyWhenTheNewMinimumIsMet) {
   Driver d;
-  d.StartAs(kA, Config(1, kA, {kA}, {kB, kC}, kAnotherBoot), 10);
+  Configuration one = Config(1, kA, {kA}, {kB, kC}, kAnotherBoot);
+  one.replication = one.min_in_sync = 1;
+  d.StartAs(kA, one, 10);
   d.WinSwap(11);
   d.Do(PromisesRunOut{Epoch(2)});
   d.Durable(2, 1);
   d.Do(Applied{LogIndex(1)});
-  // Config() gives three replicas to whoever has learners; say that there was one so far.
-  d.Do(SetReplication{1});
-  if (d.Find<ProposeSwap>() != nullptr) d.WinSwap(12);
   d.Do(SetReplication{3});
   EXPECT_EQ(d.Find<ProposeSwap>(), nullptr);
   AckReceived ack;
