@@ -6,8 +6,10 @@ a user does (ten minutes of two cores); otherwise ONGGI_BINARY is put into the i
 project name of its own, but the usual ports: a `./x cluster` that runs must be stopped first.
 """
 
+import collections
 import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -130,7 +132,7 @@ class Writers:
                 time.sleep(0.05)
                 continue
             except botocore.exceptions.ClientError as error:
-                self.refused.append(str(error))
+                self.refused.append(re.sub(r"[0-9]+", "N", str(error)))
                 time.sleep(0.05)
                 continue
             self.acknowledged.append(key)
@@ -226,6 +228,34 @@ def test_prometheus_has_every_target_up_and_every_rule_healthy(metrics, table):
     eventually(lambda: loaded() == ["ok"] * expected, 60, lambda: repr(loaded()))
 
 
+def onggi(*arguments, check=True):
+    """An administration command in a node's container."""
+    return docker("exec", "-e", "ONGGI_ACCESS_KEY=" + KEY_PAIR[0], "-e", "ONGGI_SECRET_KEY=" + KEY_PAIR[1],
+                  container("node1"), "onggi", *arguments, check=check)
+
+
+def test_a_partition_is_split_under_load(writers, metrics):
+    partition = str(json.loads(onggi("partition", "list", "--table", "items", "--output", "json"))[0]["id"])
+    # Once the reported load has a median key.
+    eventually(lambda: onggi("partition", "split", partition, check=False), 60, "it cannot be split")
+    eventually(lambda: len(json.loads(onggi("partition", "list", "--table", "items", "--output", "json"))) == 2, 60,
+               "it is not split")
+
+
+def test_every_dashboard_expression_returns_data(writers, metrics):
+    """But of hot keys, which this load has not: tests/monitoring makes one."""
+    stop = time.monotonic() + 25
+    while time.monotonic() < stop:  # what the writers do not do
+        for number in (1, 2, 3):
+            client(number).get_item(TableName="items", Key={"pk": {"S": "0.1"}}, ConsistentRead=True)
+        with pytest.raises(botocore.exceptions.ClientError):
+            client(1).get_item(TableName="nothing", Key={"pk": {"S": "0.1"}})
+        onggi("table", "list")
+        time.sleep(0.5)
+    expressions = [(e.place, e.text) for e in prometheus.dashboards(interval="1m") if "hot_key_load" not in e.text]
+    prometheus.expect_answers(metrics, expressions, 60)
+
+
 def test_a_killed_node_costs_no_acknowledged_write(writers):
     for service in NODES:
         since = time.monotonic()
@@ -279,7 +309,8 @@ def test_every_acknowledged_write_is_there_through_every_node(writers):
     for number in (1, 2, 3):
         lost = set(writers.acknowledged) - read_all(number)
         assert not lost, f"{len(lost)} of {len(writers.acknowledged)} lost, read through node{number}: {sorted(lost)[:5]}"
-    print(f"[figure] {len(writers.acknowledged)} writes acknowledged, {len(writers.refused)} refused, none lost")
+    print(f"[figure] {len(writers.acknowledged)} writes acknowledged, {len(writers.refused)} refused, none lost; "
+          f"refusals: {collections.Counter(writers.refused).most_common(3)}")
 
 
 def test_down_keeps_the_data_and_a_new_start_finds_it(writers):

@@ -149,28 +149,6 @@ def done(server, kind):
         server.query("onggi_cluster_jobs > 0") + server.query("onggi_coordinator_step_failures_total > 0")))
 
 
-def unanswered(server, expressions):
-    """Those without a single number."""
-    missing = []
-    for place, text in expressions:
-        values = [value for _, value in server.query(text)]
-        if not any(value == value for value in values):  # not NaN
-            missing.append(f"{place}: {text} = {values}")
-    return missing
-
-
-def expect_answers(server, expressions):
-    missing = expressions
-
-    def answered():
-        nonlocal missing
-        still = unanswered(server, missing)
-        missing = [entry for entry in missing if any(line.startswith(f"{entry[0]}: {entry[1]} = ") for line in still)]
-        return not missing
-
-    server.wait(answered, EXPRESSIONS_S, lambda: "no data:\n" + "\n".join(unanswered(server, missing)))
-
-
 def test_every_target_is_up(server, busy):
     server.wait(lambda: all(target[2] == "up" for target in server.targets()), 30,
                 lambda: f"{server.targets()}")
@@ -180,13 +158,13 @@ def test_every_target_is_up(server, busy):
 def test_every_dashboard_expression_returns_data(server, busy):
     expressions = prometheus.dashboards()
     assert len(expressions) > 100
-    expect_answers(server, [(e.place, e.text) for e in expressions])
+    prometheus.expect_answers(server, [(e.place, e.text) for e in expressions], EXPRESSIONS_S)
 
 
 def test_every_recording_rule_returns_data(server, busy):
     expressions = [e for e in prometheus.rules() if not e.alert]
     assert len(expressions) > 5
-    expect_answers(server, [(e.place, e.text) for e in expressions])
+    prometheus.expect_answers(server, [(e.place, e.text) for e in expressions], EXPRESSIONS_S)
 
 
 def test_every_metric_of_an_alert_returns_data(server, busy):
@@ -198,7 +176,7 @@ def test_every_metric_of_an_alert_returns_data(server, busy):
             read = prometheus.selectors(expression.text)
             assert read, expression
             wanted += [(expression.place, selector) for selector in sorted(read)]
-    expect_answers(server, wanted)
+    prometheus.expect_answers(server, wanted, EXPRESSIONS_S)
 
 
 def test_rules_are_healthy_and_nothing_critical_fires(server, busy):
@@ -245,8 +223,8 @@ def test_alerts_fire_when_they_should():
 
 
 def test_an_unknown_metric_is_seen(server):
-    assert unanswered(server, [("here", "onggi_nothing_total")])
-    assert not unanswered(server, [("here", "vector(1)")])
+    assert prometheus.unanswered(server, [("here", "onggi_nothing_total")])
+    assert not prometheus.unanswered(server, [("here", "vector(1)")])
 
 
 def test_alerts_say_how_severe_they_are_and_what_is_the_matter():

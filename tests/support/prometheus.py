@@ -45,16 +45,16 @@ def panels(board):
         yield from panel.get("panels", [])
 
 
-def dashboards(paths=DASHBOARDS, values=None):
-    """Every panel's and variable's expression, with Grafana's variables replaced: `values` by name,
-    an interval of 15 s, and everything for the rest."""
+def dashboards(paths=DASHBOARDS, interval="15s"):
+    """Every panel's and variable's expression, with Grafana's variables replaced: `interval` for that of
+    rates, everything for the rest."""
     found = []
     for path in paths:
         board = json.loads(path.read_text())
         for panel in panels(board):
             for target in panel.get("targets", []):
                 place = f"{path.name} '{panel['title']}' {target['refId']}"
-                found.append(Expression(place, replace(target["expr"], values or {})))
+                found.append(Expression(place, replace(target["expr"], interval)))
         for variable in board["templating"]["list"]:
             query = variable["query"]["query"] if isinstance(variable["query"], dict) else variable["query"]
             values_of = re.fullmatch(r"label_values\((.*),\s*(\w+)\)", query)
@@ -64,9 +64,9 @@ def dashboards(paths=DASHBOARDS, values=None):
     return found
 
 
-def replace(text, values):
-    text = text.replace("$__rate_interval", "15s").replace("$__interval", "15s")
-    return re.sub(r"\$\{?(\w+)\}?", lambda found: values.get(found[1], ".*"), text)
+def replace(text, interval):
+    text = text.replace("$__rate_interval", interval)
+    return re.sub(r"\$\{?\w+\}?", ".*", text)
 
 
 def selectors(text):
@@ -83,6 +83,29 @@ def selectors(text):
             continue
         found.add(name + (labels or ""))
     return found
+
+
+def unanswered(server, expressions):
+    """Those of [(place, text)] without a single number, with what was answered."""
+    missing = []
+    for place, text in expressions:
+        values = [value for _, value in server.query(text)]
+        if not any(value == value for value in values):  # not NaN
+            missing.append((place, text, values))
+    return missing
+
+
+def expect_answers(server, expressions, seconds):
+    """Every one of [(place, text)] has a number at some moment within `seconds`."""
+    missing = list(expressions)
+
+    def answered():
+        nonlocal missing
+        missing = [(place, text) for place, text, _ in unanswered(server, missing)]
+        return not missing
+
+    server.wait(answered, seconds,
+                lambda: "no data:\n" + "\n".join(f"{place}: {text}" for place, text in missing))
 
 
 class Prometheus:
