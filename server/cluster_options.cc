@@ -28,6 +28,11 @@ void ClusterOptions::AddTo(Role role, OptionTable* table) {
     table->Add("zone", &zone, "What fails together with this node: a rack, a room, a data center");
     table->Add("copy-rate", &copy_rate, "Bytes a second that copying replicas may take");
     table->Add("close-idle", &close_idle, "Close a partition that was not used for this long");
+    table->Group("Testing");
+    table->Add("oldest-wire-version", &oldest_wire_version,
+               "Claim to speak this version between members at least (0: the program's)");
+    table->Add("newest-wire-version", &newest_wire_version,
+               "Claim to speak this version between members at most (0: the program's)");
   } else {
     table->Group("Placement");
     table->Add("replication", &replication, "Replicas of each partition of a new table: 1, 3 or 5");
@@ -38,7 +43,10 @@ void ClusterOptions::AddTo(Role role, OptionTable* table) {
                "Split a partition that serves more read units a second, sustained");
     table->Add("split-write-units", &split_write_units,
                "Split a partition that takes more write units a second, sustained");
+    table->Add("split-after", &split_after,
+               "What sustained means, and how long a new partition is left alone");
     table->Add("merge", &merge, "Merge cold neighbours");
+    table->Add("merge-after", &merge_after, "Merge neighbours that were cold for this long");
     table->Add("balance", &balance, "Keep primaries and bytes balanced over the nodes");
   }
 
@@ -56,6 +64,10 @@ void ClusterOptions::AddTo(Role role, OptionTable* table) {
           "without --tls-ca, --tls-cert and --tls-key anyone could join: add --insecure to run so");
     }
     if (zone.empty()) return InvalidArgument("--zone: must not be empty");
+    if ((oldest_wire_version == 0) != (newest_wire_version == 0) ||
+        oldest_wire_version > newest_wire_version) {
+      return InvalidArgument("--oldest-wire-version and --newest-wire-version go together, in order");
+    }
     if (role == Role::kCoordinator && replication != 1 && replication != 3 && replication != 5) {
       return InvalidArgument("--replication: 1, 3 or 5");
     }

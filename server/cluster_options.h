@@ -36,6 +36,10 @@ struct ClusterOptions {
 
   /// Of what replicas are copied with, all streams together.
   Bytes copy_rate = MiB(64);
+  /// Versions of the messages between members that this node says it speaks; 0: the program's own. For
+  /// tests of upgrades, with one program in the place of two.
+  uint32_t oldest_wire_version = 0;
+  uint32_t newest_wire_version = 0;
   /// Partitions that nobody has used for this long are closed.
   std::chrono::milliseconds close_idle{600'000};
 
@@ -45,7 +49,11 @@ struct ClusterOptions {
   Bytes split_size = GiB(10);
   double split_read_units = 3000;
   double split_write_units = 1000;
+  /// How long the load must last for a split, and how long a partition is left alone afterwards.
+  std::chrono::milliseconds split_after{60'000};
   bool merge = true;
+  /// How long neighbours must have been cold.
+  std::chrono::milliseconds merge_after{1'800'000};
   bool balance = true;
 
   enum class Role : uint8_t { kNode, kCoordinator };

@@ -58,7 +58,9 @@ Status CoordinatorServer::StartCoordinator(const std::string& address) {
   options.split_bytes = cluster_.split_size;
   options.split_read_units = cluster_.split_read_units;
   options.split_write_units = cluster_.split_write_units;
+  options.split_sustain = options.split_cooldown = cluster_.split_after;
   options.merge = cluster_.merge;
+  options.merge_sustain = cluster_.merge_after;
   options.balance = cluster_.balance;
   coordinator_ = std::make_unique<coordinator::Coordinator>(environment, options);
   // Everything of it belongs to its executor.

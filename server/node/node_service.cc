@@ -91,6 +91,25 @@ grpc::ServerUnaryReactor* NodeService::ReplaceReplica(grpc::CallbackServerContex
                                         ToMember(request->in()), DeadlineOf(*context)));
 }
 
+grpc::ServerUnaryReactor* NodeService::SplitPartition(grpc::CallbackServerContext* context,
+                                                      const proto::SplitPartitionRequest* request,
+                                                      proto::SplitPartitionResponse*) {
+  std::vector<group::Member> children;
+  for (const proto::ReplicaRef& ref : request->child_replicas()) children.push_back(ToMember(ref));
+  return Run(context,
+             partitions_.SplitPartition(
+                 TableId(request->table()), PartitionId(request->partition()), request->split_key(),
+                 PartitionId(request->child()), std::move(children), DeadlineOf(*context)));
+}
+
+grpc::ServerUnaryReactor* NodeService::MergePartitions(grpc::CallbackServerContext* context,
+                                                       const proto::MergePartitionsRequest* request,
+                                                       proto::MergePartitionsResponse*) {
+  return Run(context,
+             partitions_.MergePartitions(TableId(request->table()), PartitionId(request->left()),
+                                         PartitionId(request->right()), DeadlineOf(*context)));
+}
+
 grpc::ServerUnaryReactor* NodeService::GetReplicas(grpc::CallbackServerContext* context,
                                                    const proto::GetReplicasRequest* request,
                                                    proto::GetReplicasResponse* response) {

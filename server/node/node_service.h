@@ -33,6 +33,12 @@ class NodeService final : public proto::NodeService::CallbackService {
   grpc::ServerUnaryReactor* ReplaceReplica(grpc::CallbackServerContext* context,
                                            const proto::ReplaceReplicaRequest* request,
                                            proto::ReplaceReplicaResponse* response) override;
+  grpc::ServerUnaryReactor* SplitPartition(grpc::CallbackServerContext* context,
+                                           const proto::SplitPartitionRequest* request,
+                                           proto::SplitPartitionResponse* response) override;
+  grpc::ServerUnaryReactor* MergePartitions(grpc::CallbackServerContext* context,
+                                            const proto::MergePartitionsRequest* request,
+                                            proto::MergePartitionsResponse* response) override;
   grpc::ServerUnaryReactor* GetReplicas(grpc::CallbackServerContext* context,
                                         const proto::GetReplicasRequest* request,
                                         proto::GetReplicasResponse* response) override;

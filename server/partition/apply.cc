@@ -132,6 +132,7 @@ void Partition::OnReignBegan(Epoch epoch) {
     evaluated_ = statistics_;
   }
   reign_ = epoch;
+  ++shapes_;
   admit_end_.clear();
   recounted_ = false;
   serving_.store(!stopping_, std::memory_order_release);
@@ -194,6 +195,7 @@ void Partition::OnReignEnded() {
   requests_.Clear();
   reign_ = Epoch();
   freeze_ = Freezing();
+  ++shapes_;
   absorbing_ = LogIndex();
   grant_ = asked_grant_ = Revision();
   merged_proposed_ = false;
@@ -229,6 +231,7 @@ void Partition::OnConfiguration(std::shared_ptr<const group::Configuration> conf
   if (split_.has_value() && configuration->range_end == split_->key) {
     admit_end_.clear();
     split_.reset();  // done; a merge may take the range past it again
+    if (reign_ != Epoch()) Recount();
   }
   if (absorb_.has_value() && configuration->range_end != absorb_->start) {
     asio::post(home_, [self = shared_from_this()] {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -197,7 +198,13 @@ asio::awaitable<void> Partition::Stop(bool flush) {
     CloseBatch();
     // A store that cannot apply has answered its writes already; the log keeps them for the next
     // start. After a start that failed (stopping_) there is nothing to answer.
-    while (!in_flight_.empty() && !replica_->apply_blocked() && !stopping_ &&
+    // Nor does anybody wait for an entry without writes, which would keep the last nodes of a
+    // cluster that stops.
+    const auto awaited = [](const Entry& entry) {
+      return !entry.tasks.empty() || !entry.retries.empty();
+    };
+    while (std::any_of(in_flight_.begin(), in_flight_.end(), awaited) &&
+           !replica_->apply_blocked() && !stopping_ &&
            std::chrono::steady_clock::now() < deadline) {
       co_await pause();
     }

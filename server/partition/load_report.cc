@@ -12,6 +12,11 @@ namespace {
 constexpr size_t kMaxKeyText = 256;
 /// With fewer sampled keys than that, their median says nothing.
 constexpr size_t kMinSamples = 64;
+/// Smaller partitions are not cut for their size.
+constexpr uint64_t kMinBytesToCut = uint64_t{64} << 10;
+/// The search for the middle ends here, or where what is left is this part of the whole.
+constexpr int kMaxSearchSteps = 64;
+constexpr uint64_t kSearchPart = 16;
 
 void AppendHex(std::string_view bytes, std::string* out) {
   static constexpr char kDigits[] = "0123456789abcdef";
@@ -89,6 +94,71 @@ std::optional<std::string> Partition::LoadSplitKey(const std::vector<std::string
     }
   }
   return std::nullopt;
+}
+
+/// The key that halves the bytes of the items, inside the range and not its start; nullopt when
+/// there is none. Sought again when the size has changed by an eighth.
+std::optional<std::string> Partition::SizeSplitKey() const {
+  const Range* const range = range_.load(std::memory_order_acquire);
+  const uint64_t bytes = store().SizeBytes();
+  if (bytes < kMinBytesToCut) return std::nullopt;
+  std::lock_guard lock(middle_mutex_);
+  const bool same = middle_.range == range && bytes >= middle_.bytes - middle_.bytes / 8 &&
+                    bytes <= middle_.bytes + middle_.bytes / 8;
+  if (!same) {
+    std::string start(1, kItemSpace), end(1, kItemSpace + 1);
+    start += range->start;
+    if (!range->end.empty()) end = std::string(1, kItemSpace) + range->end;
+    std::optional<std::string> cut;
+    if (const auto middle = MiddleOf(start, end)) cut = CutAt(middle->substr(1));
+    if (cut.has_value() && (*cut <= range->start || !range->Holds(*cut))) cut.reset();
+    middle_ = {range, bytes, std::move(cut)};
+  }
+  return middle_.key;
+}
+
+/// The first key of the store's [start, end) with about half of its bytes before it.
+std::optional<std::string> Partition::MiddleOf(const std::string& start,
+                                               const std::string& end) const {
+  const auto seek = [&](const std::string& from, const std::string& to, bool reverse) {
+    const auto it = store().NewIterator(from, to, reverse, /*fill_cache=*/false);
+    return it->Valid() ? std::optional<std::string>(it->key()) : std::nullopt;
+  };
+  const auto before = [&](const std::string& key) { return store().ApproximateBytes(start, key); };
+  const uint64_t half = before(end) / 2;
+  if (half == 0) return std::nullopt;
+  // The middle is in [low, high). Each step takes one byte behind what all keys there begin with.
+  std::string low = start, high = end;
+  for (int step = 0; step < kMaxSearchSteps; ++step) {
+    const auto first = seek(low, high, /*reverse=*/false);
+    const auto last = seek(low, high, /*reverse=*/true);
+    if (!first.has_value() || !last.has_value() || *first >= *last) break;
+    const size_t same = static_cast<size_t>(
+        std::mismatch(first->begin(), first->end(), last->begin(), last->end()).first -
+        first->begin());
+    const auto byte_at = [same](const std::string& key) {
+      return same < key.size() ? static_cast<unsigned char>(key[same]) : 0;
+    };
+    const auto cut_at = [&](int byte) { return last->substr(0, same) + static_cast<char>(byte); };
+    // The greatest byte with no more than half before it.
+    int from = byte_at(*first), to = byte_at(*last) + 1;
+    while (to - from > 1) {
+      const int byte = (from + to) / 2;
+      (before(cut_at(byte)) <= half ? from : to) = byte;
+    }
+    const std::string next_low = std::max(low, cut_at(from));
+    const std::string next_high = to > 0xFF ? high : std::min(high, cut_at(to));
+    const bool narrower = next_low > low || next_high < high;
+    low = next_low;
+    high = next_high;
+    if (!narrower || before(high) - std::min(before(high), before(low)) <= half / kSearchPart)
+      break;
+  }
+  const uint64_t left = before(low), right = before(high);
+  const bool nearer = half - std::min(half, left) <= right - std::min(right, half);
+  auto middle = seek(nearer ? low : high, end, /*reverse=*/false);
+  if (!nearer || !middle.has_value() || *middle != seek(start, end, false)) return middle;
+  return seek(high, end, /*reverse=*/false);  // not the very first
 }
 
 }  // namespace onggi::partition

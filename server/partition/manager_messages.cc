@@ -159,6 +159,7 @@ void PartitionManager::AnswerCreate(const std::shared_ptr<Slot>& slot,
   } else {
     made = CreateReplica(slot->table, slot->id, create.to.replica);
   }
+  if (made.code() == Code::kUnavailable) return;  // asked again
   if (!made.ok()) {
     log::Warn("a new partition's replica is not made", "partition", slot->id, "status", made);
     return;

@@ -327,6 +327,7 @@ void Partition::ProposeMerged() {
   merged.after = Add(evaluated_, absorb_->figures);
   const Status proposed = ProposeShape(EntryType::kMerged, merged.Encode(), merged.after);
   merged_proposed_ = proposed.ok();
+  if (proposed.ok()) ++shapes_;
 }
 
 void Partition::OnMergedApplied(const replica::CommittedEntry& entry) {
@@ -350,6 +351,7 @@ void Partition::OnMergedApplied(const replica::CommittedEntry& entry) {
     }
   }
   SetRange(replica_->group().configuration());
+  if (reign_ != Epoch()) Recount();
 }
 
 void Partition::OnMergeRefused(PartitionId) {

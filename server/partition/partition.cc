@@ -20,13 +20,14 @@ struct Closing {
   std::string directory;  ///< to remove; empty: it stays
   std::string parent;
   PartitionId id;
+  ReplicaId replica;
   std::shared_ptr<std::atomic<bool>> closed;
 
   void Run() {
     stores.clear();
     Status removed;
     if (!directory.empty()) {
-      removed = RemoveReplicaDirectory(directory);
+      removed = RemoveReplica(directory, replica);
     } else if (!parent.empty()) {
       removed = RemoveOldStores(parent);
     }
@@ -93,6 +94,7 @@ Partition::~Partition() {
   const bool replaced = stores_.size() > 1;
   closing->stores = std::move(stores_);
   closing->id = id_;
+  closing->replica = place_.replica;
   closing->closed = place_.closed;
   if (remove_files_.load()) closing->directory = Directory();
   if (replaced) closing->parent = Directory();

@@ -414,6 +414,7 @@ class Partition final : public replica::StateMachine,
   Status TrimForeign(const std::string& start, const std::string& end, bool absorbed);
   Status TrimRange(const std::string& from, const std::string& to);
   void Recount();
+  Result<PartitionStatistics> Count(const Range& range, PartitionStatistics* base) const;
   void TakeCount(const PartitionStatistics& base, const PartitionStatistics& exact);
 
   // life.cc; on the home executor but for OpenStore and NewsOfFlush (blocking pool).
@@ -437,6 +438,8 @@ class Partition final : public replica::StateMachine,
   std::string KeyText(std::string_view key) const;
   std::optional<std::string> CutAt(std::string_view key) const;
   std::optional<std::string> LoadSplitKey(const std::vector<std::string>& sorted) const;
+  std::optional<std::string> SizeSplitKey() const;
+  std::optional<std::string> MiddleOf(const std::string& start, const std::string& end) const;
 
   const PartitionEnvironment& environment_;
   const PartitionPlace place_;
@@ -487,6 +490,7 @@ class Partition final : public replica::StateMachine,
   CollectionLatchMap collection_latches_;
   RequestTable requests_;
   PartitionStatistics evaluated_;     ///< after everything evaluated
+  uint64_t shapes_ = 0;               ///< changes when evaluated_ begins to be of something else
   bool recounted_ = false;            ///< evaluated_ was corrected: an entry is due, even if empty
   Epoch reign_;                       ///< that it leads in; 0: none
   std::optional<SplitRecord> split_;  ///< the latest that is applied
@@ -515,6 +519,15 @@ class Partition final : public replica::StateMachine,
   /// Start() waits on it for news; null when nobody waits.
   boost::asio::steady_timer* waiter_ = nullptr;
   std::string scratch_;
+
+  /// As last sought by SizeSplitKey().
+  struct Middle {
+    const Range* range = nullptr;
+    uint64_t bytes = 0;
+    std::optional<std::string> key;
+  };
+  mutable std::mutex middle_mutex_;
+  mutable Middle middle_;  // guarded by middle_mutex_
 
   mutable std::mutex statistics_mutex_;
   PartitionStatistics statistics_;  // guarded by statistics_mutex_; as of what is applied

@@ -37,6 +37,25 @@ Status PartitionManager::CreateReplica(TableId, PartitionId partition, ReplicaId
   if (environment_.disk_low->load(std::memory_order_relaxed)) {
     return {Code::kOutOfSpace, "the disk is below its reserve"};
   }
+  {
+    // Asked again while it is being made: two at once would take each other's files away.
+    std::unique_lock lock(mutex_);
+    if (!making_.insert(partition).second) return Unavailable("the replica is being made");
+  }
+  const Status made = MakeReplica(partition, replica);
+  std::unique_lock lock(mutex_);
+  making_.erase(partition);
+  RETURN_IF_ERROR(made);
+  if (const auto slot = partitions_.find(partition); slot == partitions_.end()) {
+    unnamed_[partition] = replica;
+  } else if (slot->second->replica == replica && slot->second->config.epoch() == 0) {
+    slot->second->lost = false;
+  }
+  return Status::Ok();
+}
+
+/// Empty and durable. Ok if it is there.
+Status PartitionManager::MakeReplica(PartitionId partition, ReplicaId replica) {
   const std::string directory = DirectoryOf(partition);
   const Result<ReplicaId> there = ReadReplicaFile(directory);
   if (there.ok()) {
@@ -44,15 +63,8 @@ Status PartitionManager::CreateReplica(TableId, PartitionId partition, ReplicaId
     return {Code::kAlreadyExists, "replica " + there->ToString() + " is there"};
   }
   if (there.status().code() != Code::kNotFound) return there.status();
-  RETURN_IF_ERROR(MakeReplicaDirectory(*environment_.storage, environment_.partitions_directory,
-                                       directory, replica, /*lazily=*/false));
-  std::unique_lock lock(mutex_);
-  if (const auto slot = partitions_.find(partition); slot == partitions_.end()) {
-    unnamed_[partition] = replica;
-  } else if (slot->second->replica == replica && slot->second->config.epoch() == 0) {
-    slot->second->lost = false;
-  }
-  return Status::Ok();
+  return MakeReplicaDirectory(*environment_.storage, environment_.partitions_directory, directory,
+                              replica, /*lazily=*/false);
 }
 
 asio::awaitable<Status> PartitionManager::DropReplica(TableId table, PartitionId partition,
@@ -185,7 +197,9 @@ asio::awaitable<Status> PartitionManager::SplitPartition(TableId table, Partitio
       const Status proposed = co_await OnHome(here, propose);
       const bool again =
           proposed.code() == Code::kUnavailable || proposed.code() == Code::kNotPrimary;
-      if (!proposed.ok() && !again) co_return proposed;
+      // It may have come about between the two looks.
+      const bool cut = here->configuration()->configuration.range_end == key;
+      if (!proposed.ok() && !again && !cut) co_return proposed;
     }
     if (std::chrono::steady_clock::now() >= deadline) break;
     co_await Pause();
@@ -286,6 +300,7 @@ asio::awaitable<Status> PartitionManager::StepMerge(std::shared_ptr<Partition> l
 std::vector<proto::ReplicaStatus> PartitionManager::GetReplicas(TableId table,
                                                                 PartitionId partition) const {
   std::vector<proto::ReplicaStatus> statuses;
+  std::vector<std::shared_ptr<Partition>> open;  // described without the lock: that may read files
   std::shared_lock lock(mutex_);
   for (const auto& [id, slot] : partitions_) {
     if (table != TableId() && slot->table != table) continue;
@@ -296,7 +311,7 @@ std::vector<proto::ReplicaStatus> PartitionManager::GetReplicas(TableId table,
     status.set_replica(slot->replica.value);
     status.set_epoch(slot->config.epoch());
     status.set_role(slot->lost ? proto::REPLICA_ROLE_LOST : proto::REPLICA_ROLE_CLOSED);
-    if (slot->partition != nullptr) slot->partition->Describe(&status);
+    open.push_back(slot->partition);
     statuses.push_back(std::move(status));
   }
   for (const auto& [id, replica] : unnamed_) {
@@ -306,6 +321,10 @@ std::vector<proto::ReplicaStatus> PartitionManager::GetReplicas(TableId table,
     status.set_replica(replica.value);
     status.set_role(proto::REPLICA_ROLE_UNNAMED);
     statuses.push_back(std::move(status));
+  }
+  lock.unlock();
+  for (size_t i = 0; i < open.size(); ++i) {
+    if (open[i] != nullptr) open[i]->Describe(&statuses[i]);
   }
   return statuses;
 }
@@ -344,6 +363,7 @@ void Partition::Describe(proto::ReplicaStatus* status) const {
     out->set_write_units(hot.share * rates.write_units);
   }
   if (const auto split = LoadSplitKey(keys)) status->set_load_split_key(*split);
+  if (const auto split = SizeSplitKey()) status->set_size_split_key(*split);
 }
 
 }  // namespace onggi::partition

@@ -247,7 +247,7 @@ asio::awaitable<void> PartitionManager::RunOpen(std::shared_ptr<Slot> slot,
     }
     if (gone) {
       RemoveLog(slot->id);
-      RemoveDirectory(slot->id);
+      RemoveDirectory(slot->id, slot->replica);
       started = NotFound("the table was deleted");
     }
     AnswerWaiters(slot.get(), started);

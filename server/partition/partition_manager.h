@@ -1,5 +1,6 @@
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -145,6 +146,7 @@ class PartitionManager final : public Directory,
   const std::shared_ptr<NodeHome>& HomeOf(PartitionId partition) const;
 
   // partition_admin.cc
+  Status MakeReplica(PartitionId partition, ReplicaId replica);
   boost::asio::awaitable<Status> OnHome(std::shared_ptr<Partition> partition,
                                         std::function<Status(Partition&)> work);
   boost::asio::awaitable<Status> StepMerge(std::shared_ptr<Partition> left, PartitionId right);
@@ -160,7 +162,8 @@ class PartitionManager final : public Directory,
   void DropPartition(PartitionId partition);
   void DropSlot(const std::shared_ptr<Slot>& slot);
   void RemoveLog(PartitionId partition);
-  void RemoveDirectory(PartitionId partition);
+  void RemoveDirectory(PartitionId partition, ReplicaId replica = ReplicaId());
+  void Leave(PartitionId partition, Revision revision);
   Status CheckDirectories(uint64_t next_partition, const std::set<PartitionId>& in_map);
   Status CheckNamed(const std::set<std::string>& present);
   bool ChildOfUncut(PartitionId partition) const;
@@ -205,6 +208,12 @@ class PartitionManager final : public Directory,
   /// On this disk and not named by the map as it is known: replicas that a coordinator has had made
   /// and not named yet, or that were removed while nobody ran. Guarded by mutex_.
   std::map<PartitionId, ReplicaId> unnamed_;
+  /// Replicas that are being made. Guarded by mutex_.
+  std::set<PartitionId> making_;
+  /// Partitions that this node left, and the revisions that said so: what is older, in a message that
+  /// was long on its way, does not bring them back. The kMaxLeft latest. Guarded by mutex_.
+  std::unordered_map<PartitionId, Revision> left_;
+  std::deque<PartitionId> left_in_order_;
   /// Dropped partitions whose logs could not be removed yet. Guarded by mutex_.
   std::vector<PartitionId> logs_to_remove_;
   /// Messages that are waiting for a partition to open. Guarded by mutex_.

@@ -22,6 +22,9 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr auto kResyncRetry = std::chrono::milliseconds(200);
+/// Partitions that this node left are remembered against old messages: far more than any of those
+/// may be late by.
+constexpr size_t kMaxLeft = 4096;
 
 Result<metadata::RangeResult> ReadPrefix(metadata::MetadataStore* store, std::string_view prefix) {
   std::promise<Result<metadata::RangeResult>> promise;
@@ -172,9 +175,10 @@ void PartitionManager::RemoveLog(PartitionId partition) {
   logs_to_remove_.push_back(partition);
 }
 
-void PartitionManager::RemoveDirectory(PartitionId partition) {
-  const auto remove = [path = DirectoryOf(partition)] {
-    if (const Status removed = RemoveReplicaDirectory(path); !removed.ok()) {
+/// Of this replica, or (0) of whichever is there: the next one's may stand in its place by then.
+void PartitionManager::RemoveDirectory(PartitionId partition, ReplicaId replica) {
+  const auto remove = [path = DirectoryOf(partition), replica] {
+    if (const Status removed = RemoveReplica(path, replica); !removed.ok()) {
       log::Warn("cannot remove a dropped partition's files", "status", removed);
     }
   };
@@ -259,6 +263,10 @@ void PartitionManager::OnPartitions(const metadata::WatchBatch& batch) {
     if (event.type == metadata::WatchEvent::Type::kPut) {
       PutPartition(event.kv);
     } else if (const auto key = metadata::keys::ParsePartition(event.kv.key)) {
+      {
+        std::unique_lock lock(mutex_);
+        if (partitions_.contains(key->partition)) Leave(key->partition, event.kv.mod_revision);
+      }
       DropPartition(key->partition);
     }
   }
@@ -290,6 +298,9 @@ void PartitionManager::Learn(proto::PartitionConfig config, Revision revision) {
     const auto found = partitions_.find(id);
     if (found == partitions_.end()) {
       if (here == ReplicaId()) return;
+      if (const auto left_at = left_.find(id); left_at != left_.end()) {
+        if (revision <= left_at->second) return;
+      }
       auto slot = std::make_shared<Slot>();
       slot->table = TableId(config.table());
       slot->id = id;
@@ -305,6 +316,7 @@ void PartitionManager::Learn(proto::PartitionConfig config, Revision revision) {
     if (revision <= slot->revision) return;
     if (here != slot->replica) {
       left = slot;  // this replica is named no more; perhaps a new one is, in its place
+      Leave(id, Revision(revision.value - 1));
     } else {
       const std::string old_start = slot->config.range_start();
       slot->config = config;
@@ -349,6 +361,17 @@ std::shared_ptr<PartitionManager::Slot> PartitionManager::TakeSlot(PartitionId p
   return slot;
 }
 
+/// Under the lock: as of this revision the node has no replica of it.
+void PartitionManager::Leave(PartitionId partition, Revision revision) {
+  Revision& left_at = left_[partition];
+  if (left_at == Revision()) left_in_order_.push_back(partition);
+  left_at = std::max(left_at, revision);
+  if (left_in_order_.size() > kMaxLeft) {
+    left_.erase(left_in_order_.front());
+    left_in_order_.pop_front();
+  }
+}
+
 /// The key is gone, or does not name this node any more.
 void PartitionManager::DropPartition(PartitionId partition) {
   std::shared_ptr<Slot> slot;
@@ -390,7 +413,7 @@ void PartitionManager::DropSlot(const std::shared_ptr<Slot>& slot) {
     scope_.Spawn(HomeOf(slot->id)->executor(), StopPartition(open, /*dropped=*/true));
   } else if (!opening) {
     RemoveLog(slot->id);
-    RemoveDirectory(slot->id);
+    RemoveDirectory(slot->id, slot->replica);
   } else if (starting != nullptr) {
     asio::post(HomeOf(slot->id)->executor(),
                [starting] { starting->GiveUpStart(NotFound("the table was deleted")); });

@@ -107,6 +107,14 @@ Status RemoveReplicaDirectory(const std::string& directory) {
   return Status::Ok();
 }
 
+Status RemoveReplica(const std::string& directory, ReplicaId replica) {
+  if (replica != ReplicaId()) {
+    const Result<ReplicaId> there = ReadReplicaFile(directory);
+    if (there.ok() && *there != replica) return Status::Ok();
+  }
+  return RemoveReplicaDirectory(directory);
+}
+
 Result<AppliedState> ReadAppliedState(const storage::StorageEnvironment& storage,
                                       const std::string& store) {
   ASSIGN_OR_RETURN(const std::string value,

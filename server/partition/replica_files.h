@@ -37,6 +37,8 @@ Status RemoveOldStores(const std::string& directory);
 
 /// Removes a directory with all that is in it; Ok where there is none.
 Status RemoveReplicaDirectory(const std::string& directory);
+/// The same, unless the directory is another replica's by now; `replica` 0: whosever it is.
+Status RemoveReplica(const std::string& directory, ReplicaId replica);
 
 /// The applied state of a store that nobody has open. kNotFound: nothing was ever applied.
 Result<AppliedState> ReadAppliedState(const storage::StorageEnvironment& storage,

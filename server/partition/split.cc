@@ -102,6 +102,7 @@ Status Partition::ProposeSplit(SplitRecord record) {
   if (!appended.ok()) return appended;
   admit_end_ = record.key;
   evaluated_ = entry.after;
+  ++shapes_;
   in_flight_.push_back(std::move(entry));
   return Status::Ok();
 }
@@ -285,55 +286,24 @@ Status Partition::TrimRange(const std::string& from, const std::string& to) {
   return store().RemoveRange(from, to);
 }
 
-/// Counts what a split has divided by guess. On the home, as a reign begins.
+/// Counts what a split has divided by guess. On the home, as a reign begins and when the range has
+/// changed.
 void Partition::Recount() {
-  struct Count {
-    PartitionStatistics base, exact;
-    std::vector<std::unique_ptr<storage::RangeIterator>> spaces;
-    Epoch epoch;
-    Status status;
-  };
-  auto count = std::make_shared<Count>();
-  {
-    std::lock_guard lock(statistics_mutex_);
-    count->base = statistics_;
-  }
-  if (!count->base.estimated) return;
-  count->epoch = replica_->group().append_epoch();
-  const Range* const range = range_.load(std::memory_order_relaxed);
-  const auto walk = [&](char space) {
-    const std::string from = std::string(1, space) + range->start;
-    const std::string to = range->end.empty() ? std::string(1, static_cast<char>(space + 1))
-                                              : std::string(1, space) + range->end;
-    count->spaces.push_back(store().NewIterator(from, to, /*reverse=*/false,
-                                                /*fill_cache=*/false));
-  };
-  walk(kItemSpace);
-  for (size_t i = 0; i < schema_->local_indexes.size(); ++i) {
-    walk(static_cast<char>(kLocalIndexSpace + static_cast<char>(i)));
-  }
-  // The snapshots keep the store: it closes with the partition, which the task keeps.
-  const auto work = [self = shared_from_this(), count] {
-    count->exact.local_indexes.resize(count->base.local_indexes.size());
-    for (size_t i = 0; i < count->spaces.size() && !self->stopping_walks_; ++i) {
-      for (auto& it = *count->spaces[i]; it.Valid() && !self->stopping_walks_; it.Next()) {
-        const size_t bytes = model::ItemView(it.value()).BilledSize();
-        if (i == 0) {
-          ++count->exact.item_count;
-          count->exact.item_bytes += bytes;
-        } else {
-          ++count->exact.local_indexes[i - 1].entry_count;
-          count->exact.local_indexes[i - 1].entry_bytes += bytes;
-        }
-      }
-      if (count->status.ok()) count->status = count->spaces[i]->status();
+  // What is being divided is counted when the key says so.
+  if (reign_ == Epoch() || !evaluated_.estimated || !admit_end_.empty()) return;
+  const Range range = *range_.load(std::memory_order_relaxed);
+  const auto work = [self = shared_from_this(), epoch = reign_, range] {
+    PartitionStatistics base;
+    const Result<PartitionStatistics> exact = self->Count(range, &base);
+    if (!exact.ok()) {
+      log::Warn("cannot count a partition", "partition", self->id_, "status", exact.status());
     }
-    count->spaces.clear();
-    if (self->stopping_walks_) return;
-    asio::post(self->home_, [self, count] {
-      if (count->status.ok() && count->epoch == self->reign_) {
-        self->TakeCount(count->base, count->exact);
-      }
+    if (!exact.ok() || self->stopping_walks_) return;
+    asio::post(self->home_, [self, epoch, range, base, exact = *exact] {
+      const Range* const now = self->range_.load(std::memory_order_relaxed);
+      const bool same = epoch == self->reign_ && now->start == range.start &&
+                        now->end == range.end && self->admit_end_.empty();
+      if (same) self->TakeCount(base, exact);
     });
   };
   if (!environment_.blocking->TrySubmit(work)) {
@@ -341,9 +311,43 @@ void Partition::Recount() {
   }
 }
 
+/// The figures of what lies in `range`, and those the state had at that moment. On a thread that
+/// may block; ends early, with anything, when the partition stops.
+Result<PartitionStatistics> Partition::Count(const Range& range, PartitionStatistics* base) const {
+  // One moment for all of it: writes go on meanwhile.
+  const storage::PartitionStore::View view = store().TakeView();
+  storage::PinnedValue value;
+  ASSIGN_OR_RETURN(const bool found, store().Get(kAppliedKey, &value, view));
+  if (!found) return Corruption("there is no applied state");
+  ASSIGN_OR_RETURN(AppliedState state, AppliedState::Decode(value.view()));
+  *base = std::move(state.statistics);
+  base->local_indexes.resize(schema_->local_indexes.size());
+  PartitionStatistics exact;
+  exact.local_indexes.resize(schema_->local_indexes.size());
+  const auto walk = [&](char space, uint64_t* entries, uint64_t* bytes) {
+    const std::string from = std::string(1, space) + range.start;
+    const std::string to = range.end.empty() ? std::string(1, static_cast<char>(space + 1))
+                                             : std::string(1, space) + range.end;
+    const auto it = store().NewIterator(from, to, /*reverse=*/false, /*fill_cache=*/false, view);
+    for (; it->Valid() && !stopping_walks_; it->Next()) {
+      ++*entries;
+      *bytes += model::ItemView(it->value()).BilledSize();
+    }
+    return it->status();
+  };
+  RETURN_IF_ERROR(walk(kItemSpace, &exact.item_count, &exact.item_bytes));
+  for (size_t i = 0; i < exact.local_indexes.size(); ++i) {
+    auto& index = exact.local_indexes[i];
+    RETURN_IF_ERROR(walk(static_cast<char>(kLocalIndexSpace + static_cast<char>(i)),
+                         &index.entry_count, &index.entry_bytes));
+  }
+  return exact;
+}
+
 /// What was counted corrects what was guessed, whatever has been written since.
 void Partition::TakeCount(const PartitionStatistics& base, const PartitionStatistics& exact) {
   if (!serving_.load(std::memory_order_relaxed) || !evaluated_.estimated) return;
+  if (!freeze_.IsNone()) return;  // nothing may follow a Freeze; whoever takes it in counts
   const auto correct = [](uint64_t* now, uint64_t guessed, uint64_t counted) {
     *now += counted - guessed;
   };

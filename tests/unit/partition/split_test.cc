@@ -242,7 +242,8 @@ TEST_F(Split, RetriesOfBothSidesAreAnsweredFromTheParentsRecords) {
     }
   };
   for (int i = 0; i < kItems; ++i) first[static_cast<size_t>(i)] = run(i);
-  ASSERT_TRUE(AskSplit(MiddleKey()).ok());
+  const Status split = AskSplit(MiddleKey());
+  ASSERT_TRUE(split.ok()) << split.ToString() << cluster_->Describe(1);
   for (int i = 0; i < kItems; ++i) EXPECT_EQ(run(i), first[static_cast<size_t>(i)]) << i;
 }
 
