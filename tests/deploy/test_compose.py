@@ -259,10 +259,10 @@ def test_every_dashboard_expression_returns_data(writers, metrics):
 def test_a_killed_node_costs_no_acknowledged_write(writers):
     for service in NODES:
         since = time.monotonic()
-        docker("kill", container(service))
+        x_cluster("kill", service)
         time.sleep(8)
         gap = writers.longest_gap(since)
-        docker("start", container(service))
+        x_cluster("start", service)
         eventually(lambda: health(service) == "healthy", 90, f"{service} does not come back")
         print(f"[figure] {service} killed: {gap:.2f} s without a write")
         assert gap < LONGEST_GAP_S, service
