@@ -108,6 +108,10 @@ proto::Node NodeServer::Describe() const {
   if (!tls_.disabled()) node.set_certificate_name(advertise_);
   node.set_software_version(kVersion);
   node.set_boot(node_.boot());
+  if (cluster_.newest_wire_version != 0) {
+    node.mutable_wire_versions()->set_oldest(cluster_.oldest_wire_version);
+    node.mutable_wire_versions()->set_newest(cluster_.newest_wire_version);
+  }
   if (const auto space = storage::QueryDiskSpace(options_.data_dir); space.ok()) {
     node.set_capacity_bytes(space->total_bytes);
   }
@@ -128,6 +132,10 @@ Status NodeServer::StartReplication() {
   transport_options.software_version = kVersion;
   transport_options.tls = tls_;
   transport_options.leases = leases_.get();
+  if (cluster_.newest_wire_version != 0) {
+    transport_options.min_version = cluster_.oldest_wire_version;
+    transport_options.max_version = cluster_.newest_wire_version;
+  }
   transport_options.metrics = &registry_;
   transport_options.healthy = [this] { return !node_.log().Stalled(kLogStall); };
   ASSIGN_OR_RETURN(transport_, transport::GrpcTransport::Make(transport_options, &messages_));
@@ -150,6 +158,10 @@ Status NodeServer::StartReplication() {
   network_options.cluster_id = cluster;
   network_options.boot = node_.boot();
   network_options.tls = tls_;
+  if (cluster_.newest_wire_version != 0) {
+    network_options.oldest_version = cluster_.oldest_wire_version;
+    network_options.newest_version = cluster_.newest_wire_version;
+  }
   network_ =
       std::make_unique<routing::Network>(network_options, node_.io().executor(0), &registry_);
 

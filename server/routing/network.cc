@@ -297,8 +297,8 @@ proto::RoutingHello Network::HelloTo(NodeId peer) const {
   hello.set_node(options_.self.value);
   hello.set_boot(options_.boot);
   hello.set_to(peer.value);
-  hello.mutable_wire_versions()->set_oldest(kOldestWireVersion);
-  hello.mutable_wire_versions()->set_newest(kNewestWireVersion);
+  hello.mutable_wire_versions()->set_oldest(options_.oldest_version);
+  hello.mutable_wire_versions()->set_newest(options_.newest_version);
   return hello;
 }
 
@@ -313,8 +313,8 @@ Status Network::CheckHello(const Connection& connection, const proto::RoutingHel
     return {Code::kInvalidArgument, "node " + std::to_string(hello.to()) +
                                         " was meant, this is node " + options_.self.ToString()};
   }
-  if (hello.wire_versions().oldest() > kNewestWireVersion ||
-      hello.wire_versions().newest() < kOldestWireVersion) {
+  if (hello.wire_versions().oldest() > options_.newest_version ||
+      hello.wire_versions().newest() < options_.oldest_version) {
     return {Code::kInvalidArgument, "node " + node.ToString() + " speaks other wire versions"};
   }
   if (connection.peer() != NodeId() && connection.peer() != node) {

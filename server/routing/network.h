@@ -44,6 +44,9 @@ struct NetworkOptions {
   uint64_t boot = 0;  ///< random for each process, never 0
   rpc::TlsOptions tls;
   ConnectionLimits limits;
+  /// What this node says it speaks; a peer without a version in common is refused.
+  uint32_t oldest_version = kOldestWireVersion;
+  uint32_t newest_version = kNewestWireVersion;
   std::chrono::milliseconds tick{25};
   /// Between two attempts to connect, doubling, with jitter.
   std::chrono::milliseconds min_redial{50};

@@ -1,0 +1,128 @@
+"""Who may join: versions that meet, certificates of the cluster's own authority."""
+
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import make_client
+from support.api import Api
+from support.cluster import Cluster
+from test_membership import check_all, create, eventually, partitions, put_all, refusal
+
+CERTIFICATES = Path(__file__).resolve().parents[2] / "deploy" / "certificates"
+
+
+def speaking(oldest, newest):
+    return ["--oldest-wire-version", oldest, "--newest-wire-version", newest]
+
+
+def change_versions(node, oldest, newest):
+    for flag, value in zip(["--oldest-wire-version", "--newest-wire-version"], [oldest, newest]):
+        if flag not in node.command:
+            node.command += [flag, "0"]
+        node.command[node.command.index(flag) + 1] = str(value)
+
+
+@pytest.mark.core
+def test_a_rolling_upgrade_between_adjacent_versions(tmp_path):
+    """Nodes of version 1 become nodes of 1 and 2 one after the other, under load; then 2 is in force."""
+    with Cluster(nodes=3, coordinators=1, etcds=1, node_arguments=speaking(1, 1)) as cluster:
+        create(Api(cluster.nodes[0].endpoint))
+        put_all(Api(cluster.nodes[0].endpoint), 30)
+        stop, leaving, failures, done = threading.Event(), set(), [], [0]
+
+        def work():
+            clients = {n.name: make_client(n.endpoint, retries={"mode": "legacy", "max_attempts": 10},
+                                           connect_timeout=2) for n in cluster.nodes}
+            while not stop.is_set():
+                name = [n.name for n in cluster.nodes if n.name not in leaving][done[0] % 2]
+                try:
+                    clients[name].put_item(TableName="items", Item={"pk": {"S": f"w{done[0] % 50}"}})
+                    done[0] += 1
+                except Exception as error:  # noqa: BLE001: every kind counts
+                    failures.append(repr(error))
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        # Older than what any member speaks, or newer: neither may join half-way.
+        for oldest, newest, words in [(2, 3, "the cluster speaks version 1, this program 2 to 3"),
+                                      (3, 3, "the cluster speaks version 1, this program 3")]:
+            stranger = cluster.add_node(speaking(oldest, newest))
+            assert words in refusal(stranger)
+            cluster.nodes.remove(stranger)
+        for node in cluster.nodes:
+            leaving.add(node.name)
+            time.sleep(0.5)
+            assert node.stop() == 0, node.log_tail()
+            change_versions(node, 1, 2)
+            node.start()
+            cluster.wait_ready(node)
+            leaving.discard(node.name)
+            check_all(cluster, 30)  # both versions side by side, each asking the other
+            eventually(lambda: all(len(p["in_sync"]) == 3 for p in partitions(cluster)), what="in sync again")
+        stop.set()
+        worker.join()
+        assert not failures, failures[:3]
+        assert done[0] > 50
+
+        # Everybody knows 2: a program that does not may join no more, one that knows only 2 may.
+        old = cluster.add_node(speaking(1, 1))
+        deadline = time.monotonic() + 30
+        while True:
+            old.start()
+            while old.running() and "joined" not in old.log_tail():
+                time.sleep(0.05)
+            if not old.running():
+                break
+            old.kill()
+            assert time.monotonic() < deadline, "version 2 does not come into force"
+            time.sleep(1)
+        assert "the cluster speaks version 2, this program 1" in old.log_tail()
+        cluster.nodes.remove(old)
+        new = cluster.add_node(speaking(2, 3)).start()
+        cluster.wait_ready(new)
+        check_all(cluster, 30)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """Two authorities, each with one certificate: {"own": directory, "other": directory}."""
+    made = {}
+    for authority in ("own", "other"):
+        directory = tmp_path_factory.mktemp(authority)
+        subprocess.run([CERTIFICATES, directory, "member"], check=True, capture_output=True)
+        made[authority] = directory / "member"
+    return made
+
+
+def tls(directory):
+    return ["--tls-ca", directory / "ca.crt", "--tls-cert", directory / "tls.crt", "--tls-key",
+            directory / "tls.key"]
+
+
+@pytest.mark.core
+def test_a_certificate_of_another_authority_is_refused(certificates):
+    """Such a node reaches nobody and nobody reaches it; both sides say why; the others go on."""
+    with Cluster(nodes=3, coordinators=1, etcds=1, node_arguments=tls(certificates["own"]),
+                 coordinator_arguments=tls(certificates["own"])) as cluster:
+        api = Api(cluster.nodes[0].endpoint)
+        create(api)
+        put_all(api, 10)
+        stranger = cluster.add_node()
+        stranger.command = [str(certificates["other"]) + a[len(str(certificates["own"])):]
+                            if a.startswith(str(certificates["own"])) else a for a in stranger.command]
+        cluster.nodes.remove(stranger)
+        stranger.start()
+        try:
+            eventually(lambda: "CERTIFICATE_VERIFY_FAILED" in stranger.log_tail(100_000).upper() or
+                       "HANDSHAKE" in stranger.log_tail(100_000).upper(), what="it says why")
+            eventually(lambda: any("andshak" in n.log_tail(100_000) or "ertificate" in n.log_tail(100_000)
+                                   for n in cluster.nodes), what="they say why")
+            assert "peer connected" not in stranger.log_tail(100_000)
+            check_all(cluster, 10)
+        finally:
+            stranger.kill()
+        print(stranger.log_tail(3000))
