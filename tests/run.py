@@ -19,11 +19,12 @@ FUZZ_SECONDS = int(os.environ.get("ONGGI_FUZZ_SECONDS", "30"))
 
 
 class Layer:
-    """One layer: `run()` returns (passed, failed)."""
+    """One layer: `run()` returns (passed, failed). In a run of all layers `brief()` takes its place, if any."""
 
-    def __init__(self, name, run):
+    def __init__(self, name, run, brief=None):
         self.name = name
         self.run = run
+        self.brief = brief or run
 
 
 def build(tree, *targets):
@@ -92,7 +93,7 @@ def googletests(tree, env=None, modules=None):
     return passed, failed
 
 
-def pytest(folder, tree="release", env=None):
+def pytest(folder, tree="release", env=None, arguments=()):
     report = RESULTS / f"{tree}-{folder.replace('/', '-')}.xml"
     report.unlink(missing_ok=True)
     # Figures are for ./x bench on a quiet machine; here they only may not be off by a multiple.
@@ -100,7 +101,7 @@ def pytest(folder, tree="release", env=None):
                 **(env or {})}
     code = command(
         ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{folder}",
-         f"--junitxml={report}"], settings)
+         f"--junitxml={report}", *arguments], settings)
     good, bad = read_junit(report)
     if code not in (0, 1) and bad == 0:
         bad = 1
@@ -198,6 +199,20 @@ def with_server(folder):
     return run
 
 
+def cluster(*arguments):
+    build("release")
+    return pytest("cluster", arguments=arguments)
+
+
+def chaos(seconds, seed=None):
+    """So many seconds of faults, unless ONGGI_CHAOS_SECONDS says otherwise; ONGGI_CHAOS_SEED replays."""
+    build("release")
+    settings = {"ONGGI_CHAOS_SECONDS": os.environ.get("ONGGI_CHAOS_SECONDS", str(seconds))}
+    if seed is not None:
+        settings["ONGGI_CHAOS_SEED"] = os.environ.get("ONGGI_CHAOS_SEED", str(seed))
+    return pytest("chaos", env=settings, arguments=["-s"])
+
+
 LAYERS = [
     Layer("tidy", lambda: pytest("tidy")),
     Layer("unit", unit),
@@ -206,22 +221,15 @@ LAYERS = [
     Layer("differential", with_server("differential")),
     Layer("crash", with_server("crash")),
     Layer("robustness", with_server("robustness")),
+    Layer("cluster", cluster, lambda: cluster("-m", "core")),
+    Layer("chaos", lambda: chaos(600), lambda: chaos(90, seed=1)),
     Layer("monitoring", with_server("monitoring")),
     Layer("asan", asan),
     Layer("fuzz", fuzz),
 ]
 
 
-def chaos():
-    """Ten minutes, unless ONGGI_CHAOS_SECONDS says otherwise."""
-    build("release")
-    return pytest("chaos", env={"ONGGI_CHAOS_SECONDS": os.environ.get("ONGGI_CHAOS_SECONDS", "600")})
-
-
-# Run when named: they take minutes of real processes.
 ON_DEMAND = [
-    Layer("cluster", with_server("cluster")),
-    Layer("chaos", chaos),
     Layer("deploy", with_server("deploy")),
 ]
 
@@ -247,7 +255,7 @@ def main():
             continue
         print(f"== {layer.name}", flush=True)
         start = time.monotonic()
-        passed, failed = layer.run()
+        passed, failed = layer.run() if names else layer.brief()
         rows.append((layer.name, passed, failed, time.monotonic() - start))
         total_passed += passed
         total_failed += failed

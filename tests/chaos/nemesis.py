@@ -18,11 +18,11 @@ class Nemesis:
 
     def __init__(self, cluster, seed, table="chaos", log=print):
         self.cluster = cluster
-        self.random = random.Random(seed)
+        self.plan = random.Random(seed)  # which faults; how long and where is another's
+        self.random = random.Random(seed + 1)
         self.table = table
         self.log = log
         self.done = {}
-        self.without_delay = False
 
     # -- faults ------------------------------------------------------------------------------
 
@@ -95,9 +95,7 @@ class Nemesis:
 
     def delay_packets(self):
         for member in self.random.sample(self.cluster.members, 3):
-            if not self.cluster.network.delay(member.name, self.random.choice([5, 50, 300])):
-                self.without_delay = True  # a kernel without netem
-                return
+            self.cluster.network.delay(member.name, self.random.choice([5, 50, 300]))
         self.wait(1, 5)
 
     def jump_clock(self):
@@ -195,9 +193,9 @@ class Nemesis:
     def round(self):
         """One change of shape perhaps, one or two faults, healing, a breath."""
         names = []
-        if self.random.random() < 0.5:
-            names.append(self.random.choice(self.SHAPES))
-        names += self.random.sample(self.FAULTS, self.random.choice([1, 1, 2]))
+        if self.plan.random() < 0.5:
+            names.append(self.plan.choice(self.SHAPES))
+        names += self.plan.sample(self.FAULTS, self.plan.choice([1, 1, 2]))
         self.log(f"  {', '.join(names)}")
         for name in names:
             getattr(self, name)()

@@ -185,9 +185,14 @@ class Workload:
                 break
             assert time.monotonic() < deadline, response
             time.sleep(0.2)
-        while api.DescribeTable(TableName=self.table)["Table"]["TableStatus"] != "ACTIVE":
-            assert time.monotonic() < deadline, "the table did not become ACTIVE"
-            time.sleep(0.1)
+        # Each node hears of it by a watch of its own, a moment after it is ACTIVE on one.
+        for api in [Api(endpoint, timeout_s=30) for endpoint in self.endpoints]:
+            while True:
+                response = api.call("DescribeTable", {"TableName": self.table})
+                if response.status == 200 and response.json["Table"]["TableStatus"] == "ACTIVE":
+                    break
+                assert time.monotonic() < deadline, "the table did not become ACTIVE"
+                time.sleep(0.1)
 
     # -- keys --------------------------------------------------------------------------------
 
@@ -230,11 +235,14 @@ class Workload:
             if outcome != OK and answer is not None and hasattr(answer, "error_type"):
                 reason = f"{answer.status} {answer.error_type}: {answer.message}"
                 if answer.error_type != "ConditionalCheckFailedException":
-                    self.refusals[reason] = self.refusals.get(reason, 0) + 1
+                    # How often, and when first and last, in seconds from the start.
+                    count, first, _ = self.refusals.get(reason, (0, operation.end, None))
+                    self.refusals[reason] = (count + 1, first, operation.end)
 
     # -- running -----------------------------------------------------------------------------
 
     def start(self):
+        self.begun = time.monotonic()
         for client in self.clients:
             client.start()
 
@@ -250,23 +258,55 @@ class Workload:
         from history import check_list, check_register
         complaints = []
         apis = [Api(endpoint, timeout_s=CALL_TIMEOUT_S) for endpoint in self.endpoints]
-        for key, operations in sorted(self.lists.keys.items()):
+        def final(key):
             deadline = time.monotonic() + settle_s
             while True:
                 try:
                     response = random.choice(apis).call("GetItem", {
                         "TableName": self.table, "Key": self.key_of(key), "ConsistentRead": True})
                     if response.status == 200:
-                        break
+                        return response.json.get("Item", {})
                     reason = repr(response)
                 except (OSError, http.client.HTTPException) as error:
                     reason = repr(error)
-                if time.monotonic() > deadline:
-                    return complaints + [f"{key} cannot be read at the end: {reason}"]
+                assert time.monotonic() < deadline, f"{key} cannot be read at the end: {reason}"
                 time.sleep(0.2)
-            complaints += check_list(key, operations, elements(response.json.get("Item", {})))
+
+        for key, operations in sorted(self.lists.keys.items()):
+            complaints += check_list(key, operations, elements(final(key)))
         for key, operations in sorted(self.registers.keys.items()):
+            last = self.registers.begin(key, Operation("read", client="the end"))
+            self.registers.finish(last, OK, final(key).get("v", {}).get("S"))
             complaints += check_register(key, operations)
+        return complaints
+
+    def disagreements(self):
+        """What replicas hold that their primaries do not, or otherwise; to be asked when all is quiet.
+
+        A node reads from its own replicas what need not be consistent, so that scans through all of
+        them are scans of all replicas.
+        """
+        def scan(endpoint, consistent):
+            items, request = {}, {"TableName": self.table, "ConsistentRead": consistent}
+            api = Api(endpoint, timeout_s=CALL_TIMEOUT_S)
+            while True:
+                page = api.Scan(request)
+                for item in page["Items"]:
+                    key = (item["pk"]["S"], item["sk"]["S"])
+                    assert key not in items, f"{key} twice in one scan"
+                    items[key] = item
+                if "LastEvaluatedKey" not in page:
+                    return items
+                request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+        truth = scan(self.endpoints[0], True)
+        complaints = []
+        for endpoint in self.endpoints:
+            for consistent in (True, False):
+                seen = scan(endpoint, consistent)
+                wrong = sorted(key for key in truth.keys() | seen.keys() if truth.get(key) != seen.get(key))
+                complaints += [f"{endpoint}, consistent {consistent}: {key} is {seen.get(key)}, "
+                               f"and should be {truth.get(key)}" for key in wrong[:3]]
         return complaints
 
     def summary(self):
@@ -276,9 +316,11 @@ class Workload:
         latencies = sorted(latency for _, latency, outcome, _ in self.timeline if outcome == OK)
         p99 = latencies[int(len(latencies) * 0.99)] if latencies else 0
         worst = latencies[-1] if latencies else 0
+        refusals = {reason: (count, round(first - self.begun, 1), round(last - self.begun, 1))
+                    for reason, (count, first, last) in self.refusals.items()}
         return (f"{len(self.timeline)} operations on {len(self.lists.keys)} lists and "
                 f"{len(self.registers.keys)} registers: {outcomes}; p99 {p99 * 1000:.0f} ms, "
-                f"worst {worst * 1000:.0f} ms; refusals {self.refusals}")
+                f"worst {worst * 1000:.0f} ms; refusals (times, first and last s) {refusals}")
 
     def longest_gap(self, since, until):
         """The longest time within [since, until] in which no call ended well."""

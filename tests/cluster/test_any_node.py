@@ -9,6 +9,8 @@ from conftest import Tables, make_client
 from support.api import Api
 from support.cluster import Cluster
 
+pytestmark = pytest.mark.core
+
 
 @pytest.fixture(scope="module")
 def cluster():

@@ -14,6 +14,8 @@ from support.grpc_api import GrpcApi, module
 from support.needs import missing
 from support.server import binary
 
+pytestmark = pytest.mark.core
+
 
 def program():
     path = Path(binary()).parent / "tests" / "unit" / "client" / "onggi_client_check"

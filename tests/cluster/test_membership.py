@@ -75,6 +75,7 @@ def test_any_node_serves_and_survives_any_other(cluster):
         eventually(lambda: all(len(p["in_sync"]) == 3 for p in partitions(cluster)), what="in sync again")
 
 
+@pytest.mark.core
 def test_all_nodes_killed_at_once_lose_nothing(cluster):
     create(Api(cluster.nodes[0].endpoint))
     put_all(Api(cluster.nodes[0].endpoint), 100)
@@ -87,6 +88,7 @@ def test_all_nodes_killed_at_once_lose_nothing(cluster):
     check_all(cluster, 100)
 
 
+@pytest.mark.core
 def test_the_data_path_goes_on_without_coordinators_and_etcd(cluster):
     api = Api(cluster.nodes[0].endpoint)
     create(api)
@@ -124,6 +126,7 @@ def test_a_dead_node_is_replaced(cluster):
     check_all(cluster, 30)
 
 
+@pytest.mark.core
 def test_a_wiped_disk_joins_as_a_new_node(cluster):
     create(Api(cluster.nodes[0].endpoint))
     put_all(Api(cluster.nodes[0].endpoint), 30)
@@ -141,6 +144,7 @@ def test_a_wiped_disk_joins_as_a_new_node(cluster):
     check_all(cluster, 30)
 
 
+@pytest.mark.core
 def test_a_drained_node_is_empty_and_may_go(cluster):
     create(Api(cluster.nodes[0].endpoint))
     put_all(Api(cluster.nodes[0].endpoint), 30)
@@ -158,6 +162,7 @@ def test_a_drained_node_is_empty_and_may_go(cluster):
     assert f"the cluster has no node {number}" in refusal(leaving)
 
 
+@pytest.mark.core
 def test_a_directory_of_another_cluster_is_refused(cluster):
     node = cluster.add_node(["--cluster-id", "00000000-0000-4000-8000-000000000000"])
     assert "not of 00000000-0000-4000-8000-000000000000" in refusal(node)
@@ -169,6 +174,7 @@ def test_a_copy_of_a_directory_is_refused(cluster):
     assert f"is alive at {cluster.nodes[0].rpc}: this is a copy of its data directory" in refusal(copy)
 
 
+@pytest.mark.core
 def test_an_old_directory_is_refused(cluster):
     node = cluster.nodes[2]
     assert node.stop() == 0
@@ -195,6 +201,7 @@ def test_a_directory_of_onggi_dev_is_refused(cluster):
     assert "onggi dev" in refusal(node)
 
 
+@pytest.mark.core
 def test_a_rolling_restart_fails_no_request(cluster):
     import threading
     from conftest import make_client

@@ -63,6 +63,8 @@ class Network:
         self.tag = f"og{os.getpid() % 100000}"
         self.subnet = f"10.{200 + os.getpid() % 50}.{(os.getpid() // 50) % 250}"
         self.members = {}
+        self._slow = {}  # name -> (process, interface) of a link that is delayed by slow_link.c
+        self._program = None
         run("ip", "link", "add", self.tag, "type", "bridge")
         run("ip", "addr", "add", f"{self.subnet}.1/24", "dev", self.tag)
         run("ip", "link", "set", self.tag, "up")
@@ -72,7 +74,7 @@ class Network:
         number = len(self.members) + 10
         space = f"{self.tag}-{number}"
         address = f"{self.subnet}.{number}"
-        outer, inner = f"{self.tag}v{number}"[:15], "eth0"
+        outer, inner = f"{self.tag}v{number}", "eth0"
         run("ip", "netns", "add", space)
         self.members[name] = (space, address)
         run("ip", "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", space)
@@ -99,12 +101,42 @@ class Network:
             "--mode", "random", "--probability", str(share), "-j", "DROP")
 
     def delay(self, name, milliseconds):
-        """Delays what `name` sends, where the kernel has netem. Returns whether it has."""
-        return run(*self.prefix(name), "tc", "qdisc", "replace", "dev", "eth0", "root", "netem", "delay",
-                   f"{milliseconds}ms", check=False).returncode == 0
+        """Delays what `name` sends: with netem, or with slow_link.c where the kernel has none."""
+        if run(*self.prefix(name), "tc", "qdisc", "replace", "dev", "eth0", "root", "netem", "delay",
+               f"{milliseconds}ms", check=False).returncode == 0:
+            return
+        if name in self._slow:
+            return
+        if self._program is None:
+            self._program = Path(tempfile.mkdtemp(prefix="onggi-slow-link-")) / "slow_link"
+            run("clang-16", "-O1", "-o", self._program, Path(__file__).with_name("slow_link.c"))
+        outer = self._outer(name)
+        near, far = f"{outer}n"[:15], f"{outer}f"[:15]
+        run("ip", "link", "add", near, "type", "veth", "peer", "name", far)
+        run("ip", "link", "set", near, "up")
+        run("ip", "link", "set", far, "master", self.tag, "up")
+        run("ip", "link", "set", outer, "nomaster")
+        process = subprocess.Popen([str(self._program), outer, near, str(milliseconds)], stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)
+        self._slow[name] = (process, near)
+        said = process.stdout.readline()
+        assert said == "ready\n", said
+
+    def _undelay(self, name):
+        process, near = self._slow.pop(name)
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+        run("ip", "link", "del", near, check=False)
+        run("ip", "link", "set", self._outer(name), "master", self.tag)
+
+    def _outer(self, name):
+        return f"{self.tag}v{self.members[name][0].rsplit('-', 1)[1]}"
 
     def heal(self):
         """Ends every cut, loss and delay."""
+        for name in list(self._slow):
+            self._undelay(name)
         for name in self.members:
             run(*self.prefix(name), "iptables", "-F", "INPUT", check=False)
             run(*self.prefix(name), "tc", "qdisc", "del", "dev", "eth0", "root", check=False)
@@ -113,6 +145,10 @@ class Network:
         run(*self.prefix(receiver), "iptables", action, "INPUT", "-s", self.members[sender][1], "-j", "DROP")
 
     def close(self):
+        for name in list(self._slow):
+            self._undelay(name)
+        if self._program is not None:
+            shutil.rmtree(self._program.parent, ignore_errors=True)
         for space, _ in self.members.values():
             run("ip", "netns", "del", space, check=False)
         run("ip", "link", "del", self.tag, check=False)
