@@ -141,8 +141,13 @@ class Nemesis:
         return self.cluster.admin("partition", "list", "--table", self.table)
 
     def split(self):
-        """At a place that its primary chooses, by load or size."""
-        self.admin("split", lambda p: [])
+        """Anywhere: keys begin with eight bytes of hash."""
+        def arguments(partition):
+            low = int((partition["range_start"] + "0" * 16)[:16], 16)
+            high = int((partition["range_end"] + "0" * 16)[:16], 16) if partition["range_end"] else 1 << 64
+            return ["--at", f"{self.random.randrange(low + 1, high):016x}"]
+
+        self.admin("split", arguments)
 
     def merge(self):
         self.admin("merge", lambda p: [])

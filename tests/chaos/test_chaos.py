@@ -44,14 +44,14 @@ def make_cluster(tmp_path):
 
 
 def wait_whole(cluster, table):
-    """Until every partition has all its replicas in sync; returns the seconds that took."""
+    """Until every partition has all its replicas in sync; returns the seconds that took, and how many there are."""
     begun = time.monotonic()
     while True:
         partitions = cluster.admin("partition", "list", "--table", table)
         broken = [p for p in partitions if not p["available"] or len(p["in_sync"]) < p["replication"]]
         if partitions and not broken:
             time.sleep(1)  # the last writes reach the backups; what was just written is read at primaries
-            return time.monotonic() - begun
+            return time.monotonic() - begun, len(partitions)
         assert time.monotonic() - begun < REPAIR_S, f"not repaired: {broken}"
         time.sleep(0.2)
 
@@ -80,7 +80,8 @@ def test_chaos(tmp_path):
             complaints = workload.verdict()
             assert not complaints, "\n".join(complaints[:20])
             assert workload.lists.count("ok") > SECONDS, "hardly anything succeeded"
-            print(f"  whole again after {wait_whole(cluster, workload.table):.1f} s")
+            seconds, partitions = wait_whole(cluster, workload.table)
+            print(f"  {partitions} partitions, whole again after {seconds:.1f} s")
             complaints = workload.disagreements()
             assert not complaints, "\n".join(complaints)
     finally:

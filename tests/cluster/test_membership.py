@@ -209,10 +209,7 @@ def test_a_rolling_restart_fails_no_request(cluster):
     stop = threading.Event()
     failures, done = [], [0]
 
-    def work(number):
-        # As an application would: the SDK's default retries, a client for each node behind them.
-        clients = [make_client(node.endpoint, retries={"mode": "legacy", "max_attempts": 10}, connect_timeout=2)
-                   for node in cluster.nodes]
+    def work(number, clients):
         count = 0
         while not stop.is_set():
             count += 1
@@ -225,7 +222,11 @@ def test_a_rolling_restart_fails_no_request(cluster):
                 failures.append(repr(error))
 
     leaving = set()
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    # As an application would: the SDK's default retries, a client for each node behind them. (Made
+    # here: boto3 makes one at a time.)
+    made = [[make_client(node.endpoint, retries={"mode": "legacy", "max_attempts": 10}, connect_timeout=2)
+             for node in cluster.nodes] for _ in range(4)]
+    threads = [threading.Thread(target=work, args=(i, clients)) for i, clients in enumerate(made)]
     for thread in threads:
         thread.start()
     for node in cluster.nodes:

@@ -34,9 +34,10 @@ def test_a_rolling_upgrade_between_adjacent_versions(tmp_path):
         put_all(Api(cluster.nodes[0].endpoint), 30)
         stop, leaving, failures, done = threading.Event(), set(), [], [0]
 
+        clients = {n.name: make_client(n.endpoint, retries={"mode": "legacy", "max_attempts": 10},
+                                       connect_timeout=2) for n in cluster.nodes}
+
         def work():
-            clients = {n.name: make_client(n.endpoint, retries={"mode": "legacy", "max_attempts": 10},
-                                           connect_timeout=2) for n in cluster.nodes}
             while not stop.is_set():
                 name = [n.name for n in cluster.nodes if n.name not in leaving][done[0] % 2]
                 try:
