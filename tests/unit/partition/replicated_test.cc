@@ -192,6 +192,49 @@ TEST_F(Replicated, AWipedDiskIsALostReplicaAndRejoinsAsANewOne) {
   EXPECT_EQ(cluster_->ReadAt(cluster_->node(3), 1, "a", "7", false), "x");
 }
 
+TEST_F(Replicated, AnOldMessageDoesNotBringBackAReplicaThatHasLeft) {
+  cluster_->Start(4);
+  cluster_->CreateTable(1, {1, 2, 3});
+  ASSERT_TRUE(cluster_->Put(1, "a", "1", "x").ok());
+  PartitionManager& manager = cluster_->node(4).manager();
+  const auto there = [&] { return manager.GetReplicas(TableId(1), PartitionId(1)); };
+  const auto is_whole = [&] {
+    const auto statuses = there();
+    return statuses.size() == 1 && statuses[0].role() != proto::REPLICA_ROLE_UNNAMED &&
+           statuses[0].role() != proto::REPLICA_ROLE_LOST;
+  };
+  const auto name = [&](uint64_t replica) {
+    return Eventually([&] {
+      return manager.CreateReplica(TableId(1), PartitionId(1), ReplicaId(replica)).ok();
+    }) && Eventually([&] {
+      return cluster_->Swap(1, [&](group::Configuration* configuration) {
+        configuration->learners.push_back({NodeId(4), ReplicaId(replica)});
+      });
+    });
+  };
+  ASSERT_TRUE(name(77));
+  ASSERT_TRUE(Eventually(is_whole));
+  const auto old = *cluster_->Known(1, 1);
+  ASSERT_TRUE(Eventually([&] {
+    return cluster_->Swap(1, [](group::Configuration* configuration) {
+      configuration->learners.clear();
+    });
+  }));
+  ASSERT_TRUE(Eventually([&] { return there().empty(); }));
+  lease::NewerConfiguration late;
+  late.table = TableId(1);
+  late.partition = PartitionId(1);
+  late.configuration = std::make_shared<const group::Configuration>(old.configuration);
+  late.revision = old.revision;
+  manager.OnNewerConfiguration(NodeId(1), late);
+  EXPECT_TRUE(there().empty());
+  // The next one is nobody's leftover.
+  ASSERT_TRUE(name(78));
+  manager.OnNewerConfiguration(NodeId(1), late);
+  EXPECT_TRUE(Eventually(is_whole));
+  EXPECT_TRUE(std::filesystem::exists(cluster_->node(4).PartitionDirectory(1) + "/REPLICA"));
+}
+
 TEST_F(Replicated, ALostPrimaryGivesWay) {
   cluster_->Start(3);
   cluster_->CreateTable(1, {1, 2, 3});
