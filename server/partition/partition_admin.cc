@@ -123,7 +123,7 @@ asio::awaitable<Status> PartitionManager::TransferPrimary(PartitionId partition,
       asked = true;
       Deliver(here, [to](replica::Replica& replica) { replica.Ask(group::Transfer{to}); });
     }
-    if (std::chrono::steady_clock::now() >= deadline) break;
+    if (scope_.stopping() || std::chrono::steady_clock::now() >= deadline) break;
     co_await Pause();
   }
   Deliver(here, [](replica::Replica& replica) { replica.Ask(group::CancelTransfer{}); });
@@ -151,7 +151,7 @@ asio::awaitable<Status> PartitionManager::ReplaceReplica(PartitionId partition, 
       replace.in = in;
       Deliver(here, [replace](replica::Replica& replica) { replica.Ask(replace); });
     }
-    if (std::chrono::steady_clock::now() >= deadline) break;
+    if (scope_.stopping() || std::chrono::steady_clock::now() >= deadline) break;
     co_await Pause();
   }
   co_return Unavailable("the new member has not caught up yet");
@@ -201,7 +201,7 @@ asio::awaitable<Status> PartitionManager::SplitPartition(TableId table, Partitio
       const bool cut = here->configuration()->configuration.range_end == key;
       if (!proposed.ok() && !again && !cut) co_return proposed;
     }
-    if (std::chrono::steady_clock::now() >= deadline) break;
+    if (scope_.stopping() || std::chrono::steady_clock::now() >= deadline) break;
     co_await Pause();
   }
   co_return Unavailable("the split is not done yet");
@@ -226,7 +226,7 @@ asio::awaitable<Status> PartitionManager::MergePartitions(TableId table, Partiti
   if (!left_opened.ok()) co_return left_opened.status();
   const std::shared_ptr<Partition> here = *left_opened;
   Status status;
-  while (std::chrono::steady_clock::now() < deadline) {
+  while (!scope_.stopping() && std::chrono::steady_clock::now() < deadline) {
     const auto kv = co_await environment_.metadata->Get(right_key);
     if (kv.status().code() == Code::kNotFound) co_return Status::Ok();  // both in one transaction
     status = kv.status();

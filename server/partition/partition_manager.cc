@@ -199,7 +199,7 @@ asio::awaitable<Status> PartitionManager::AwaitClosed(std::shared_ptr<std::atomi
   asio::steady_timer timer(co_await asio::this_coro::executor);
   const auto deadline = std::chrono::steady_clock::now() + kClosedWait;
   while (!closed->load()) {
-    if (std::chrono::steady_clock::now() >= deadline) {
+    if (scope_.stopping() || std::chrono::steady_clock::now() >= deadline) {
       co_return Unavailable("the partition is being closed");
     }
     co_await Pause(&timer, kClosedPoll);
