@@ -14,6 +14,8 @@ constexpr size_t kMaxKeyText = 256;
 constexpr size_t kMinSamples = 64;
 /// Smaller partitions are not cut for their size.
 constexpr uint64_t kMinBytesToCut = uint64_t{64} << 10;
+/// What lies in the range of a smaller one is not told from what lies in its files.
+constexpr uint64_t kWorthLooking = uint64_t{1} << 20;
 /// The search for the middle ends here, or where what is left is this part of the whole.
 constexpr int kMaxSearchSteps = 64;
 constexpr uint64_t kSearchPart = 16;
@@ -94,6 +96,23 @@ std::optional<std::string> Partition::LoadSplitKey(const std::vector<std::string
     }
   }
   return std::nullopt;
+}
+
+/// Of what lies in the range. After a split the files have the other half too, until compactions
+/// come to it: whoever went by their size would split again and again.
+uint64_t Partition::HeldBytes() const {
+  const uint64_t files = store().SizeBytes();
+  if (files < kWorthLooking) return files;
+  const Range* const range = range_.load(std::memory_order_acquire);
+  if (range->start.empty() && range->end.empty()) return files;
+  uint64_t held = 0;
+  for (const char space : Spaces()) {
+    const std::string from = std::string(1, space) + range->start;
+    const std::string to = range->end.empty() ? std::string(1, static_cast<char>(space + 1))
+                                              : std::string(1, space) + range->end;
+    held += store().ApproximateBytes(from, to);
+  }
+  return std::min(files, held);
 }
 
 /// The key that halves the bytes of the items, inside the range and not its start; nullopt when

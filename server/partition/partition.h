@@ -438,6 +438,7 @@ class Partition final : public replica::StateMachine,
   std::string KeyText(std::string_view key) const;
   std::optional<std::string> CutAt(std::string_view key) const;
   std::optional<std::string> LoadSplitKey(const std::vector<std::string>& sorted) const;
+  uint64_t HeldBytes() const;
   std::optional<std::string> SizeSplitKey() const;
   std::optional<std::string> MiddleOf(const std::string& start, const std::string& end) const;
 

@@ -341,7 +341,7 @@ void Partition::Describe(proto::ReplicaStatus* status) const {
                                                       : proto::REPLICA_ROLE_UNNAMED);
   const PartitionStatistics figures = statistics();
   status->set_items(figures.item_count);
-  status->set_bytes(store().SizeBytes());
+  status->set_bytes(HeldBytes());
   status->set_applied_index(applied_index_.load(std::memory_order_relaxed));
   if (replica_ != nullptr) {
     status->set_durable_index(replica_->durable_index());

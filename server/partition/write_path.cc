@@ -143,6 +143,9 @@ void Partition::EvaluateTask(WriteTask* task) {
 
   Evaluation evaluation = Evaluate(*schema_, environment_.collection_limit_bytes, request, old_item,
                                    collection_bytes, &effects_, &evaluated_, &task->outcome);
+  // A write that fails its condition or changes nothing is load as well.
+  const size_t billed = std::max(task->outcome.old_size, task->outcome.new_size);
+  load_.OnWrite(request.key, std::max<double>(1, static_cast<double>((billed + 1023) / 1024)));
   if (!evaluation.changes) {
     // An answer without an entry is a strong read (R5). What it saw in a latch is not committed
     // yet: it is answered with the entry that commits it.
@@ -158,8 +161,6 @@ void Partition::EvaluateTask(WriteTask* task) {
     return;
   }
 
-  const size_t billed = std::max(task->outcome.old_size, task->outcome.new_size);
-  load_.OnWrite(request.key, std::max<double>(1, static_cast<double>((billed + 1023) / 1024)));
   if (!schema_->local_indexes.empty()) {
     const std::string prefix(CollectionPrefixOf(*schema_, request, &scratch_));
     std::string value;

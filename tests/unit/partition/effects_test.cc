@@ -65,7 +65,7 @@ TEST(AppliedState, RefusesANewerVersion) {
   AppliedState state;
   std::string bytes;
   state.EncodeTo(&bytes);
-  bytes[0] = 2;
+  bytes[0] = 3;
   EXPECT_THAT(AppliedState::Decode(bytes).status().message(), HasSubstr("version"));
 }
 
@@ -119,7 +119,7 @@ TEST(Effects, RefuseDamageWithoutReadingPastTheEnd) {
   }
   EXPECT_GT(refused, good.size() - 4);  // a cut between two effects is the log checksum's to find
   std::string newer = good;
-  newer[0] = 2;
+  newer[0] = 3;
   EXPECT_EQ(ForEachEffect(newer, nullptr, ignore).code(), Code::kCorruption);
   // A put's value cannot be told from its key: whatever the bytes, it is an answer, not a crash.
   for (size_t at = 0; at < good.size(); ++at) {
