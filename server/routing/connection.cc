@@ -1,6 +1,7 @@
 #include "server/routing/connection.h"
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 
 namespace onggi::routing {
 namespace {
@@ -64,6 +65,16 @@ void Connection::Flush() {
     frame = NextToWrite();
   }
   if (frame != nullptr) StartWrite(&frame->message);
+}
+
+void Connection::FlushSoon(const boost::asio::any_io_executor& executor) {
+  const std::thread::id self = std::this_thread::get_id();
+  if (flusher_.exchange(self) == self) return;
+  boost::asio::post(executor, [connection = shared_from_this(), self] {
+    std::thread::id due = self;
+    connection->flusher_.compare_exchange_strong(due, std::thread::id());
+    connection->Flush();
+  });
 }
 
 void Connection::OnWritten(bool ok) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <boost/asio/any_io_executor.hpp>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -8,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "common/clock.h"
@@ -123,6 +125,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// Starts to write what has gathered, unless a frame is on its way, behind which it goes.
   void Flush();
 
+  /// The same, once what is ready to run on `executor` now has run: what that adds goes in the same
+  /// frame, and a frame costs more than what is in it.
+  void FlushSoon(const boost::asio::any_io_executor& executor);
+
   /// May requests of the peer be carried out? False while it does not read what it asked for.
   bool accepts() const {
     return answer_bytes_.load(std::memory_order_relaxed) < limits_.max_answer_bytes;
@@ -205,6 +211,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::atomic<size_t> answer_bytes_{0};
   std::atomic<uint64_t> frames_sent_{0};
   std::atomic<bool> ended_{false};
+  /// The thread whose FlushSoon() is still to come; that of another does not hold up its own.
+  std::atomic<std::thread::id> flusher_{};
 
   std::mutex mutex_;
   // Guarded by mutex_.

@@ -229,8 +229,8 @@ NodeId Router::ReplicaFor(const Route& route, bool consistent, bool fresh,
 /// One try of several reads: those of this node are done, the others under way until Finish().
 class Router::ReadRound {
  public:
-  ReadRound(Router* router, asio::any_io_executor executor)
-      : router_(*router), gather_(std::move(executor)) {}
+  ReadRound(Router* router, const asio::any_io_executor& executor)
+      : router_(*router), executor_(executor), gather_(executor) {}
 
   /// Sends the read to a node.
   void Send(RoutedRead* read, const Route& route, NodeId node, SteadyTime deadline) {
@@ -262,7 +262,7 @@ class Router::ReadRound {
 
   asio::awaitable<void> Finish() {
     if (calls_.empty()) co_return;
-    for (const auto& connection : connections_) connection->Flush();
+    for (const auto& connection : connections_) connection->FlushSoon(executor_);
     const SteadyTime start = std::chrono::steady_clock::now();
     co_await gather_.Wait();
     if (router_.counters_ != nullptr) {
@@ -290,6 +290,7 @@ class Router::ReadRound {
   }
 
   Router& router_;
+  const asio::any_io_executor executor_;
   Gather gather_;
   std::list<GetCall> calls_;                              ///< they stay where they are
   boost::container::small_vector<RoutedRead*, 4> reads_;  ///< of the calls

@@ -42,8 +42,8 @@ struct Tried {
 /// One try of several writes: sent to wherever they go, and waited for together.
 class Router::WriteRound {
  public:
-  WriteRound(Router* router, asio::any_io_executor executor)
-      : router_(*router), gather_(std::move(executor)) {}
+  WriteRound(Router* router, const asio::any_io_executor& executor)
+      : router_(*router), executor_(executor), gather_(executor) {}
 
   void Send(Tried* tried, const Route& route, SteadyTime deadline) {
     RoutedWrite* const write = tried->write;
@@ -81,7 +81,7 @@ class Router::WriteRound {
 
   asio::awaitable<void> Finish() {
     const SteadyTime start = std::chrono::steady_clock::now();
-    for (const auto& connection : connections_) connection->Flush();
+    for (const auto& connection : connections_) connection->FlushSoon(executor_);
     const std::span<WriteTask> span(tasks_);
     co_await partition::Execute(span);
     for (size_t i = 0; i < tasks_.size(); ++i) {
@@ -116,6 +116,7 @@ class Router::WriteRound {
   }
 
   Router& router_;
+  const asio::any_io_executor executor_;
   Gather gather_;
   std::list<WriteCall> calls_;  ///< they stay where they are
   std::vector<Tried*> sent_;    ///< of the calls

@@ -338,7 +338,8 @@ asio::awaitable<void> Server::ExecuteWrites(ConnectionPtr from, std::unique_ptr<
       result->set_id(request.id());
     });
   }
-  from->Flush();
+  const asio::any_io_executor executor = co_await asio::this_coro::executor;
+  from->FlushSoon(executor);
 }
 
 void Server::AnswerWriteError(const ConnectionPtr& from, const proto::RoutedWrite& request,
