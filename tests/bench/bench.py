@@ -1,4 +1,4 @@
-"""`./x bench [api|limits|all]`: Onggi against its peers and the floor, all in one run.
+"""`./x bench [api|grpc|start|large|all|cluster]`: Onggi against its peers and the floor, all in one run.
 
 Every row compares servers that ran minutes apart on the same machine: the servers take turns for
 ROUNDS rounds and a server's figure is its median. Prints tables and writes docs/performance.md.
@@ -382,14 +382,21 @@ def verdict_table(rows):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("name", nargs="?", default="all", choices=["api", "grpc", "start", "large", "all"])
+    parser.add_argument("name", nargs="?", default="all", choices=["api", "grpc", "start", "large", "all", "cluster"])
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--gigabytes", type=float, default=5)
     parser.add_argument("--memory-mb", type=int, default=1024)
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--parts", default="", help="of cluster: a comma-separated choice of its parts")
+    parser.add_argument("--failovers", type=int, default=50, help="of cluster: kills of a primary")
+    parser.add_argument("--megabytes", type=int, default=1024, help="of cluster: the replica that moves")
+    parser.add_argument("--tables", type=int, default=3000, help="of cluster: idle partitions")
     options = parser.parse_args()
     os.environ.setdefault("ONGGI_BINARY", str(RELEASE / "onggi"))
+    if options.name == "cluster":
+        import cluster
+        return cluster.main(options)
     sections, rows = [], []
     if options.name in ("api", "all"):
         results = bench_api(options.seconds, options.rounds, not options.no_peers)

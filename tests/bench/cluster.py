@@ -9,12 +9,15 @@ import base64
 import http.client
 import json
 import os
+import platform
 import random
 import statistics
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,13 +26,14 @@ from support.api import Api, ApiError  # noqa: E402
 from support.cluster import Cluster  # noqa: E402
 
 LOAD = ROOT / "build" / "release" / "tests" / "bench" / "onggi_load"
-CONNECTIONS = 32
+CONNECTIONS = (32, 128)
+TABLES = 4  # of one partition each
 KEYS = 10_000
 VALUE = "x" * 100
-FAILOVERS = 50
+RESULTS = ROOT / "build" / "bench" / "cluster.json"
 
 
-def load(endpoints, seconds, bodies, path="/", target="", keys=KEYS, connections=CONNECTIONS, warmup=2.0):
+def load(endpoints, seconds, bodies, path="/", target="", keys=KEYS, connections=32, warmup=2.0):
     """Closed loops over all endpoints at once; the sum of rates, and the worst of the quantiles."""
     running = []
     for index, endpoint in enumerate(endpoints):
@@ -90,45 +94,67 @@ def etcd_bodies():
     return put, read
 
 
+def fill(api, etcd):
+    """Every key that is read is there."""
+    for number in range(TABLES):
+        for start in range(0, KEYS, 25):
+            requests = [{"PutRequest": {"Item": {"pk": {"S": f"key{i:04}"}, "value": {"S": VALUE}}}}
+                        for i in range(start, start + 25)]
+            while requests:
+                answer = api.BatchWriteItem(RequestItems={f"bench{number}": requests})
+                requests = answer["UnprocessedItems"].get(f"bench{number}")
+    value = base64.b64encode(VALUE.encode()).decode()
+    for start in range(0, KEYS, 100):
+        puts = [{"requestPut": {"key": f"a2V5{i:04}AAAA", "value": value}} for i in range(start, start + 100)]
+        request = urllib.request.Request(f"{etcd}/v3/kv/txn", data=json.dumps({"success": puts}).encode())
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert json.load(answer)["succeeded"]
+
+
 def bench_etcd(cluster, rows, seconds, rounds):
     endpoints = [node.endpoint for node in cluster.nodes]
     api = Api(endpoints[0])
-    for number in range(4):
+    for number in range(TABLES):
         create_table(api, f"bench{number}")
     put, read = etcd_bodies()
+    puts = [put_body(f"bench{n}") for n in range(TABLES)]
+    gets = [get_body(f"bench{n}") for n in range(TABLES)]
+    eventual = [get.replace(',"ConsistentRead":true', "") for get in gets]
     peer = Cluster(nodes=0, coordinators=0, etcds=3)  # its own, so that it has nothing else to do
-    results = {"put": [], "get": [], "etcd put": [], "etcd get": [], "eventual": []}
     try:
         for member in peer.etcd:
             member.start()
         for member in peer.etcd:
             peer.wait(lambda m=member: peer._http(f"http://{m.endpoint}/health") == 200, member)
         etcds = [f"http://{member.endpoint}" for member in peer.etcd]
-        puts = [put_body(f"bench{n}") for n in range(4)]
-        gets = [get_body(f"bench{n}") for n in range(4)]
-        for _ in range(rounds):
-            results["put"].append(load(endpoints, seconds, puts, target="PutItem"))
-            results["etcd put"].append(load(etcds, seconds, [put], path="/v3/kv/put"))
-            results["get"].append(load(endpoints, seconds, gets, target="GetItem"))
-            results["etcd get"].append(load(etcds, seconds, [read], path="/v3/kv/range"))
-            results["eventual"].append(load(
-                endpoints, seconds, [g.replace(',"ConsistentRead":true', "") for g in gets], target="GetItem"))
+        fill(api, etcds[0])
+        turns = {  # what: (where, bodies, path, operation)
+            "onggi PutItem": (endpoints, puts, "/", "PutItem"),
+            "etcd put": (etcds, [put], "/v3/kv/put", ""),
+            "onggi GetItem, strong": (endpoints, gets, "/", "GetItem"),
+            "etcd range, linearizable": (etcds, [read], "/v3/kv/range", ""),
+            "onggi GetItem, eventually consistent": (endpoints, eventual, "/", "GetItem")}
+        results = {}
+        for connections in CONNECTIONS:
+            for _ in range(rounds):
+                for what, (where, bodies, path, target) in turns.items():
+                    result = load(where, seconds, bodies, path, target, connections=connections)
+                    results.setdefault((connections, what), []).append(result)
     finally:
         peer.close()
-    median = {name: {what: statistics.median(r[what] for r in all_) for what in ("rate", "p50", "p99")}
-              for name, all_ in results.items()}
-    table = ["| | requests/s | p50 ms | p99 ms |", "| --- | ---: | ---: | ---: |"]
-    names = {"put": "onggi PutItem (3 replicas, sync)", "etcd put": "etcd put (3 members)",
-             "get": "onggi GetItem, strong", "etcd get": "etcd range, linearizable",
-             "eventual": "onggi GetItem, eventually consistent"}
-    for name, title in names.items():
-        m = median[name]
-        table.append(f"| {title} | {m['rate']:,.0f} | {m['p50']:.2f} | {m['p99']:.2f} |")
-    for what, mine, theirs, wanted in (("durable writes to etcd's", "put", "etcd put", 4),
-                                       ("strong reads to etcd's", "get", "etcd get", 6)):
-        ratio = median[mine]["rate"] / median[theirs]["rate"]
-        rows.append((what, f">= {wanted}x", f"{ratio:.1f}x", ratio >= wanted))
-    return table
+    tables = []
+    for connections in CONNECTIONS:
+        median = {what: {name: statistics.median(r[name] for r in results[connections, what])
+                         for name in ("rate", "p50", "p99")} for what in turns}
+        table = [f"| {connections} connections | requests/s | p50 ms | p99 ms |", "| --- | ---: | ---: | ---: |"]
+        table += [f"| {what} | {m['rate']:,.0f} | {m['p50']:.2f} | {m['p99']:.2f} |" for what, m in median.items()]
+        tables.append(table)
+        for what, mine, theirs, wanted in (
+                ("durable writes to etcd's", "onggi PutItem", "etcd put", 4),
+                ("strong reads to etcd's", "onggi GetItem, strong", "etcd range, linearizable", 6)):
+            ratio = median[mine]["rate"] / median[theirs]["rate"]
+            rows.append((f"{what}, {connections} connections", f">= {wanted}x", f"{ratio:.1f}x", ratio >= wanted))
+    return tables
 
 
 # -- what an application sees ----------------------------------------------------------------------
@@ -187,11 +213,11 @@ def node_of(cluster, number):
     raise KeyError(number)
 
 
-def bench_failover(cluster, rows):
+def bench_failover(cluster, rows, count):
     """kill -9 of the primary: from the kill to the end of the next write that was accepted after it."""
     create_table(Api(cluster.nodes[0].endpoint), "failover")
     times = []
-    for _ in range(FAILOVERS):
+    for _ in range(count):
         primary = node_of(cluster, partition_of(cluster, "failover")["primary"])
         others = [node.endpoint for node in cluster.nodes if node is not primary]
         writers = [Writer([endpoint], "failover") for endpoint in others]
@@ -215,7 +241,7 @@ def bench_failover(cluster, rows):
         wait_in_sync(cluster, "failover", 3)
     median, worst = statistics.median(times), max(times)
     rows.append(("kill -9 of a primary to the next write: median", "< 1.5 s", f"{median:.2f} s", median < 1.5))
-    rows.append((f"the same, worst of {FAILOVERS}", "< 3 s", f"{worst:.2f} s", worst < 3))
+    rows.append((f"the same, worst of {count}", "< 3 s", f"{worst:.2f} s", worst < 3))
 
 
 def wait_in_sync(cluster, table, count, seconds=60):
@@ -228,12 +254,13 @@ def wait_in_sync(cluster, table, count, seconds=60):
 
 def bench_backup(cluster, rows):
     """kill -9 of a backup: how long any write of the partition waits."""
+    create_table(Api(cluster.nodes[0].endpoint), "backup")
     worst = 0
     for _ in range(5):
-        partition = partition_of(cluster, "failover")
+        partition = partition_of(cluster, "backup")
         backup = node_of(cluster, next(n for n in partition["in_sync"] if n != partition["primary"]))
         primary = node_of(cluster, partition["primary"])
-        writers = [Writer([primary.endpoint], "failover") for _ in range(8)]
+        writers = [Writer([primary.endpoint], "backup") for _ in range(8)]
         for writer in writers:
             writer.start()
         time.sleep(1)
@@ -245,7 +272,7 @@ def bench_backup(cluster, rows):
         worst = max(worst, *(writer.worst(killed - 1) for writer in writers))
         backup.start()
         cluster.wait_ready(backup)
-        wait_in_sync(cluster, "failover", 3)
+        wait_in_sync(cluster, "backup", 3)
     rows.append(("kill -9 of a backup: the longest that a write waits", "< 300 ms", f"{worst * 1000:.0f} ms",
                  worst < 0.3))
 
@@ -274,35 +301,33 @@ def bench_split(cluster, rows):
     rows.append(("p99 of writes during it", "< 300 ms", f"{p99:.0f} ms", p99 < 300))
 
 
-def bench_move(cluster, rows, megabytes=1024):
-    """A replica of 1 GB moves to a fourth node while others write and read."""
+def bench_move(cluster, rows, megabytes):
+    """A replica moves to a node that has none of it while others write."""
+    spare = cluster.add_node().start()  # before the tables: nothing is balanced for its sake later
+    cluster.wait_ready(spare)
     endpoints = [node.endpoint for node in cluster.nodes]
     api = Api(endpoints[0])
     create_table(api, "moving")
     create_table(api, "foreground")
-    value = "y" * 300_000
-    count = megabytes * 1_000_000 // 300_000
+    size = 300_000
+    count = megabytes * 1_000_000 // size
 
-    def fill(start):
+    def fill_part(start):
         filler = Api(endpoints[start % len(endpoints)], timeout_s=60)
         for i in range(start, count, 4):
+            value = base64.b64encode(os.urandom(size * 3 // 4)).decode()  # it does not compress
             filler.PutItem(TableName="moving", Item={"pk": {"S": f"big{i:06}"}, "v": {"S": value}})
 
-    threads = [threading.Thread(target=fill, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    spare = cluster.add_node().start()
-    cluster.wait_ready(spare)
+    in_threads(fill_part, 4)
+    time.sleep(10)  # what flushes and compacts after that
     writers = [Writer(endpoints, "foreground", pause_s=0.005) for _ in range(4)]
     for writer in writers:
         writer.start()
-    time.sleep(10)
-    begin = time.monotonic()
+    time.sleep(15)
     partition = partition_of(cluster, "moving")
     source = next(n for n in partition["in_sync"] if n != partition["primary"])
-    target = next(n["id"] for n in cluster.admin("node", "list") if n["rpc_address"] == spare.rpc)
+    target = next(n["id"] for n in cluster.admin("node", "list") if n["id"] not in partition["in_sync"])
+    begin = time.monotonic()
     cluster.admin("partition", "move", partition["id"], "--from", source, "--to", target)
     while target not in partition_of(cluster, "moving")["in_sync"]:
         if time.monotonic() > begin + 300:
@@ -313,33 +338,44 @@ def bench_move(cluster, rows, megabytes=1024):
         writer.stop()
     before = statistics.median(writer.p99(begin - 10, begin) for writer in writers)
     during = statistics.median(writer.p99(begin, end) for writer in writers)
-    rows.append((f"moving {megabytes / 1024:.0f} GB ({end - begin:.0f} s): p99 of others to before", "<= 2x",
+    failed = sum(writer.failed() for writer in writers)
+    rows.append((f"moving {megabytes / 1024:.1f} GB ({end - begin:.0f} s): p99 of others' writes to before", "<= 2x",
                  f"{during / before:.1f}x ({before * 1000:.1f} to {during * 1000:.1f} ms)", during <= 2 * before))
+    rows.append(("the same: failed requests", "0", str(failed), failed == 0))
 
 
-def bench_idle(cluster, rows, tables=3000):
+def in_threads(work, count):
+    """work(0) to work(count - 1) at once; raises what the first of them raised."""
+    with ThreadPoolExecutor(count) as pool:
+        for future in [pool.submit(work, i) for i in range(count)]:
+            future.result()
+
+
+def bench_idle(cluster, rows, tables):
     """Partitions that exist and do nothing: CPU and memory of each node."""
     endpoints = [node.endpoint for node in cluster.nodes[:3]]
 
     def create(start):
         api = Api(endpoints[start % 3], timeout_s=60)
         for i in range(start, tables, 12):
-            while True:
-                answer = api.call("CreateTable", {
-                    "TableName": f"idle{i:05}", "BillingMode": "PAY_PER_REQUEST",
-                    "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
-                    "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}]})
-                if answer.status == 200:
-                    break
-                time.sleep(0.1)
-            wait_active(api, f"idle{i:05}", 120)
-            api.PutItem(TableName=f"idle{i:05}", Item={"pk": {"S": "a"}})
+            name = f"idle{i:05}"
+            ask(api, "CreateTable", {
+                "TableName": name, "BillingMode": "PAY_PER_REQUEST",
+                "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
+                "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}]})
+            wait_active(api, name, 120)
+            ask(api, "PutItem", {"TableName": name, "Item": {"pk": {"S": "a"}}})
 
-    threads = [threading.Thread(target=create, args=(i,)) for i in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def ask(api, operation, body):
+        """As an SDK would: what is throttled, or not done in time, is tried again."""
+        for _ in range(300):
+            answer = api.call(operation, body)
+            if answer.status == 200 or answer.error_type == "ResourceInUseException":
+                return
+            time.sleep(0.2)
+        raise ApiError(answer)
+
+    in_threads(create, 12)
     time.sleep(45)  # --close-idle of this run, and its work
     before = [node.cpu_seconds() for node in cluster.nodes[:3]]
     time.sleep(20)
@@ -350,31 +386,71 @@ def bench_idle(cluster, rows, tables=3000):
     rows.append(("the same: memory, worst node", "< 500 MB", f"{memory:.0f} MB", memory < 500))
 
 
+PARTS = ("etcd", "failover", "backup", "split", "move", "idle")
+
+
+def measure(part, cluster, arguments):
+    """Runs one part on a cluster; returns its verdicts and tables."""
+    rows, tables = [], []
+    if part == "etcd":
+        tables = bench_etcd(cluster, rows, arguments.seconds, arguments.rounds)
+    elif part == "failover":
+        bench_failover(cluster, rows, arguments.failovers)
+    elif part == "backup":
+        bench_backup(cluster, rows)
+    elif part == "split":
+        bench_split(cluster, rows)
+    elif part == "move":
+        bench_move(cluster, rows, arguments.megabytes)
+    else:
+        bench_idle(cluster, rows, arguments.tables)
+    return {"rows": rows, "tables": tables}
+
+
+def document(results):
+    """What the parts said last, in their order."""
+    rows = [row for part in PARTS if part in results for row in results[part]["rows"]]
+    lines = ["| figure | wanted | reached | |", "| --- | ---: | ---: | --- |"]
+    lines += [f"| {what} | {wanted} | {reached} | {'ok' if ok else '**missed**'} |"
+              for what, wanted, reached, ok in rows]
+    sections = ["\n".join(lines)]
+    sections += ["\n".join(table) for part in PARTS for table in results.get(part, {"tables": []})["tables"]]
+    return "\n\n".join(sections)
+
+
 def main(arguments):
     os.environ.setdefault("ONGGI_BINARY", str(ROOT / "build" / "release" / "onggi"))
-    parts = arguments.parts.split(",") if arguments.parts else ["etcd", "failover", "backup", "split", "move", "idle"]
-    rows, sections = [], []
-    quick = {"seconds": arguments.seconds, "rounds": arguments.rounds}
-
-    def say(text):
-        print(f"== {text}", flush=True)
-
-    # Rates on a cluster that has nothing else to do; then what else happens, on a second one.
-    if "etcd" in parts:
-        say("durable writes and strong reads, against etcd")
-        with Cluster(nodes=3, coordinators=2) as cluster:
-            sections.append(bench_etcd(cluster, rows, **quick))
-    with Cluster(nodes=3, coordinators=2) as cluster:
-        for name, bench in (("failover", bench_failover), ("backup", bench_backup), ("split", bench_split),
-                            ("move", bench_move)):
-            if name in parts:
-                say(name)
-                bench(cluster, rows)
-    if "idle" in parts:
-        say("idle")
-        with Cluster(nodes=3, coordinators=2, node_arguments=["--close-idle", "20s", "--memory", "256MB"]) as cluster:
-            bench_idle(cluster, rows)
-    return rows, sections
+    parts = arguments.parts.split(",") if arguments.parts else list(PARTS)
+    if unknown := set(parts) - set(PARTS):
+        sys.exit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    for part in parts:
+        print(f"== {part}", flush=True)
+        flags = ["--close-idle", "20s", "--memory", "256MB"] if part == "idle" else []
+        # Each has a cluster of its own, which nothing before it has left anything in.
+        with Cluster(nodes=3, coordinators=2, node_arguments=flags) as cluster:
+            measured = measure(part, cluster, arguments)
+        print(document({part: measured}), flush=True)
+        # One part may be measured again: the document has what each said last.
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        results[part] = measured
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        RESULTS.write_text(json.dumps(results))
+    if set(results) != set(PARTS):
+        return 0
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True,
+                            text=True).stdout.strip()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    text = (f"# Performance of a cluster\n\nWritten by `./x bench cluster` at commit {commit}: three nodes, two "
+            "coordinators, three etcd members for them, three more to compare with, and the client, all on one "
+            f"machine ({os.cpu_count()} cores, {memory:.0f} GB of memory, {platform.machine()}) and one disk. Values are of "
+            "100 bytes, durability sync, three replicas; requests go to all nodes, or all members, in equal parts, so "
+            "that two of three reach one that does not lead. Ratios are what counts: absolute figures are this "
+            f"machine's.\n\n{document(results)}\n")
+    notes = ROOT / "docs" / "performance-cluster-notes.md"
+    if notes.exists():
+        text += "\n" + notes.read_text()
+    (ROOT / "docs" / "performance-cluster.md").write_text(text)
+    return 0
 
 
 if __name__ == "__main__":
