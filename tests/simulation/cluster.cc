@@ -6,6 +6,7 @@
 
 #include "replication/group/record.h"
 #include "replication/metadata/keys.h"
+#include "tests/simulation/coordinators.h"
 #include "tests/simulation/jobs.h"
 
 namespace onggi::simulation {
@@ -18,6 +19,10 @@ constexpr Time kDialInterval = milliseconds(120);
 constexpr Time kRecovery = seconds(5);
 /// And until every partition has as many replicas in sync as it is to have.
 constexpr Time kRepair = seconds(20);
+/// The same where disks were lost and coordinators have to make replicas anew: a partition that has
+/// too few whole ones waits for them.
+constexpr Time kCoordinatorsRecovery = seconds(20);
+constexpr Time kCoordinatorsRepair = seconds(60);  // with their patience, and jobs to be given up
 constexpr Time kStray = seconds(4);
 
 }  // namespace
@@ -62,6 +67,9 @@ Profile Profile::Draw(Random* random, int generation) {
   if (random->Chance(600)) profile.ambushes = 1 + random->Below(300);
   if (random->Chance(250)) profile.strays = 1 + random->Below(30);
   profile.thin_links = random->Chance(400);
+  if (generation < 3) return profile;
+  if (random->Chance(120)) profile.coordinators = 1 + random->Below(3);
+  if (random->Chance(500)) profile.message_bytes = 4 + random->Below(100);
   return profile;
 }
 
@@ -73,6 +81,7 @@ Cluster::Cluster(uint64_t seed, Profile profile)
     : seed_(seed), random_(seed), profile_(std::move(profile)) {}
 
 Cluster::~Cluster() {
+  coordinators_.reset();  // they stop in virtual time
   for (const auto& node : nodes_) {
     if (node->process != nullptr) node->process->Crash();
   }
@@ -112,6 +121,11 @@ void Cluster::Begin() {
   Dial();
   if (profile_.between_requests != Time(0)) Client();
   jobs_ = std::make_unique<Jobs>(this);
+  if (profile_.coordinators != 0) {
+    coordinators_ = std::make_unique<Coordinators>(this, profile_.coordinators);
+    profile_.replications = Time(0);  // a table's number of replicas does not change
+    Every(seconds(2), &Cluster::DisturbCoordinators);
+  }
   Every(milliseconds(250), &Cluster::Repair);
   Every(profile_.crashes, &Cluster::CrashSomebody);
   Every(profile_.pauses, &Cluster::PauseSomebody);
@@ -127,21 +141,35 @@ void Cluster::Begin() {
   Every(profile_.merges, &Cluster::Merge);
 }
 
-void Cluster::Repair() { jobs_->Repair(); }
+uint64_t Cluster::jobs() const {
+  const std::string prefix(metadata::keys::kJobPrefix);
+  return metadata_->ReadNow(prefix, metadata::PrefixEnd(prefix)).kvs.size();
+}
+
+void Cluster::Repair() {
+  if (coordinators_ == nullptr) jobs_->Repair();
+}
+void Cluster::DisturbCoordinators() {
+  if (!calm_) coordinators_->Disturb();
+}
 void Cluster::Transfer() {
   if (!quiet_) jobs_->Transfer();
 }
 void Cluster::Move() {
-  if (!quiet_) jobs_->Move();
+  if (!quiet_ && coordinators_ == nullptr) jobs_->Move();
 }
 void Cluster::ChangeReplication() {
   if (!quiet_) jobs_->ChangeReplication();
 }
 void Cluster::Split() {
-  if (!quiet_) jobs_->Split();
+  if (quiet_) return;
+  if (coordinators_ != nullptr) return coordinators_->ChangeLoad();
+  jobs_->Split();
 }
 void Cluster::Merge() {
-  if (!quiet_) jobs_->Merge();
+  if (quiet_) return;
+  if (coordinators_ != nullptr) return coordinators_->ChangeLoad();
+  jobs_->Merge();
 }
 
 std::string Cluster::Run() {
@@ -156,6 +184,7 @@ bool Cluster::RunFor(Time time, const std::function<bool()>& until) {
     if (until && until()) return true;
     ++steps_;
     const bool more = scheduler_.RunOne(end);
+    if (coordinators_ != nullptr) coordinators_->Step();
     if (!touched_.empty()) Check();
     if (!more) return until ? until() : true;
   }
@@ -207,6 +236,7 @@ void Cluster::Heal() {
   calm_ = true;
   quiet_ = true;
   jobs_->Quiet();
+  if (coordinators_ != nullptr) coordinators_->Quiet();
   cuts_.clear();
   thin_.clear();
   drop_if = {};
@@ -249,7 +279,10 @@ void Cluster::Heal() {
     return std::all_of(written.begin(), written.end(),
                        [](const auto& entry) { return entry.second; });
   };
-  while (truth_.error().empty() && !all() && scheduler_.now() < healed + kRecovery) {
+  const bool wiped = std::any_of(nodes_.begin(), nodes_.end(),
+                                 [](const auto& node) { return node->disk.wipes > 0; });
+  const Time recovery = coordinators_ != nullptr && wiped ? kCoordinatorsRecovery : kRecovery;
+  while (truth_.error().empty() && !all() && scheduler_.now() < healed + recovery) {
     ask();
     RunFor(milliseconds(50), all);
   }
@@ -259,7 +292,8 @@ void Cluster::Heal() {
     for (const auto& [key, done] : written) {
       if (!done) missing += " " + key;
     }
-    truth_.Fail("no write goes through within 5 s of healing:" + missing + Describe());
+    truth_.Fail("no write goes through within " + std::to_string(recovery / seconds(1)) +
+                " s of healing:" + missing + Describe());
     return;
   }
   // Everybody catches up, and what was written can be read.
@@ -283,9 +317,13 @@ void Cluster::Heal() {
     RunFor(milliseconds(50));
   if (!unread.empty())
     truth_.Fail("no strong read of key " + *unread.begin() + " after healing" + Describe());
-  while (truth_.error().empty() && !Whole() && scheduler_.now() < healed + kRepair)
+  const Time repair = coordinators_ == nullptr ? kRepair : kCoordinatorsRepair;
+  while (truth_.error().empty() && !Whole() && scheduler_.now() < healed + repair)
     RunFor(milliseconds(250));
-  if (!Whole()) truth_.Fail("still not all replicas in sync 20 s after healing" + Describe());
+  if (!Whole()) {
+    truth_.Fail("still not all replicas in sync " + std::to_string(repair / seconds(1)) +
+                " s after healing" + Describe());
+  }
 }
 
 /// Has every partition the replicas that it is to have, as far as there are nodes?
@@ -299,6 +337,7 @@ bool Cluster::Whole() {
 
 std::string Cluster::Describe() {
   std::string text;
+  if (coordinators_ != nullptr) text = coordinators_->Describe();
   for (const PartitionId partition : Partitions()) {
     Revision revision;
     const auto key = Key(partition, &revision);
@@ -333,6 +372,7 @@ void Cluster::StartNode(NodeId id) {
   Say("node " + id.ToString() + " starts");
   here.process = std::make_shared<Process>(this, &here, id.value * 1000 + ++here.lives);
   here.process->Start();
+  if (coordinators_ != nullptr) coordinators_->Started(here);
 }
 
 void Cluster::CrashNode(NodeId id) {
@@ -342,6 +382,7 @@ void Cluster::CrashNode(NodeId id) {
   here.process->Crash();
   here.process.reset();
   here.paused_until = Time(0);
+  if (coordinators_ != nullptr) coordinators_->Crashed(here);
   for (const auto& other : nodes_) {
     if (other->process == nullptr || !Reaches(id, other->id)) continue;
     // A connection of a dead process is reset.

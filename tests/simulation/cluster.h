@@ -13,6 +13,7 @@
 
 namespace onggi::simulation {
 
+class Coordinators;
 class Jobs;
 
 /// A machine: what crashes do not change.
@@ -61,12 +62,16 @@ struct Profile {
   uint64_t strays = 0;
   /// Links also lose only heartbeats, or everything else.
   bool thin_links = false;
+  /// Appends are cut into parts of so much payload.
+  size_t message_bytes = 1024;
+  /// The shipped coordinators, so many, look after the partitions; 0: Jobs does.
+  size_t coordinators = 0;
   metadata::SimulatedFaults metadata;
   Time between_requests{milliseconds(5)};  ///< 0: no clients
 
   /// `generation`: a seed that is written down is drawn as when it was found.
   static Profile Draw(Random* random, int generation);
-  static constexpr int kGeneration = 2;
+  static constexpr int kGeneration = 3;
 };
 
 /// A cluster in a bottle: nodes, network, metadata store, clients and somebody who breaks them, all
@@ -140,6 +145,8 @@ class Cluster {
   void Say(const std::string& what);
 
   uint64_t steps() const { return steps_; }
+  /// That the coordinators have begun, as far as the catalog still has them.
+  uint64_t jobs() const;
 
  private:
   struct Swap {
@@ -156,6 +163,7 @@ class Cluster {
   void Transfer();
   void Move();
   void ChangeReplication();
+  void DisturbCoordinators();
   void Split();
   void Merge();
   std::string Describe();
@@ -201,6 +209,7 @@ class Cluster {
   bool calm_ = false;   ///< no more faults
   bool quiet_ = false;  ///< no more jobs
   std::unique_ptr<Jobs> jobs_;
+  std::unique_ptr<Coordinators> coordinators_;
 };
 
 }  // namespace onggi::simulation

@@ -45,12 +45,14 @@ void Seeds(const RunOptions& options, std::vector<Result>* results) {
   std::cout << totals.runs << " seeds from " << options.first << " on in "
             << static_cast<double>(took.count()) / 1000 << " s: " << totals.writes << " writes, "
             << totals.reads << " strong reads, " << totals.reigns << " reigns, " << totals.splits
-            << " splits, " << totals.merges << " merges, " << totals.steps << " steps" << std::endl;
+            << " splits, " << totals.merges << " merges, " << totals.jobs << " jobs, "
+            << totals.steps << " steps" << std::endl;
   for (const Report& failure : failures) results->push_back({failure.name, failure.error});
   std::string idle;
   if (failures.empty() && options.seeds >= 500 &&
       (totals.writes < 20 * totals.runs || totals.reigns < 2 * totals.runs ||
-       totals.splits * 20 < totals.runs || totals.merges * 100 < totals.runs))
+       totals.splits * 20 < totals.runs || totals.merges * 100 < totals.runs ||
+       totals.jobs * 20 < totals.runs))
     idle = "so little happened that the seeds say nothing";
   if (failures.empty()) results->push_back({"seeds", idle});
 }
@@ -76,6 +78,7 @@ void TestOfTheTests(const RunOptions& options, std::vector<Result>* results) {
     if (by.empty()) {
       RunOptions with = options;
       with.mutation = mutation.mutation;
+      with.seconds = 0;
       with.first_failure = true;
       Totals totals;
       const std::vector<Report> found = RunSeeds(with, &totals);

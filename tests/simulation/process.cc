@@ -308,7 +308,8 @@ void Process::Receive(NodeId from, uint64_t from_boot, Packet packet) {
     return;
   }
   auto& message = std::get<transport::GroupMessage>(packet);
-  (void)from_boot;
+  // A stream ends with its process, and before the next one begins.
+  if (BootOf(from) != 0 && BootOf(from) != from_boot) return;
   if (std::holds_alternative<group::CreateMessage>(message.body)) return OnCreate(from, message);
   const auto host = hosts_.find(message.partition);
   if (host == hosts_.end() || host->second->replica_id() != message.to) return;
@@ -429,7 +430,7 @@ void Process::Open(PartitionId partition) {
   options.checkpoints = sender_.get();
   options.checkpoint_directory = "checkpoints";
   options.max_window_bytes = 4096;
-  options.max_message_bytes = 1024;
+  options.max_message_bytes = cluster_->profile().message_bytes;
   options.max_stream_bytes = 2048;
   auto opened = std::make_shared<replica::Replica>(options, machine.get());
   machine->Attach(opened);

@@ -37,6 +37,7 @@ struct Shared {
   std::atomic<uint64_t> reigns{0};
   std::atomic<uint64_t> splits{0};
   std::atomic<uint64_t> merges{0};
+  std::atomic<uint64_t> jobs{0};
   std::atomic<uint64_t> steps{0};
   std::atomic<uint64_t> current[kMaxJobs];
   Failure failed[kMaxFailures];
@@ -82,6 +83,7 @@ void Work(const RunOptions& options, Shared* shared, size_t job,
     shared->reigns += cluster.truth().reigns();
     shared->splits += cluster.truth().splits();
     shared->merges += cluster.truth().merges();
+    shared->jobs += cluster.jobs();
     shared->steps += cluster.steps();
     if (error.empty()) continue;
     Note(shared, seed, error);
@@ -138,7 +140,7 @@ std::vector<Report> RunSeeds(const RunOptions& options, Totals* totals) {
   }
   if (totals != nullptr) {
     *totals = {shared->runs,   shared->writes, shared->reads, shared->reigns,
-               shared->splits, shared->merges, shared->steps};
+               shared->splits, shared->merges, shared->jobs,  shared->steps};
   }
   ::munmap(shared, sizeof(Shared));
   return reports;

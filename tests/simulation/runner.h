@@ -24,6 +24,7 @@ struct Totals {
   uint64_t reigns = 0;
   uint64_t splits = 0;
   uint64_t merges = 0;
+  uint64_t jobs = 0;  ///< of coordinators
   uint64_t steps = 0;
 };
 
