@@ -297,25 +297,40 @@ Result<const PartitionView*> Leadership::Find(uint64_t table, uint64_t partition
 }
 
 asio::awaitable<Result<proto::JobResponse>> Leadership::StartJob(proto::Job job) {
-  proto::JobResponse response;
-  if (const JobView* running = view_.JobOf(PartitionId(job.partition())); running != nullptr) {
-    const proto::Job& other = running->record;
-    const bool same = other.kind() == job.kind() && other.partition() == job.partition() &&
-                      (job.other() == 0 || other.other() == job.other()) &&
-                      (job.to().node() == 0 || other.to().node() == job.to().node());
-    if (!same) {
-      co_return Refused("job " + std::to_string(other.id()) + " has partition " +
-                        std::to_string(job.partition()) + ": " + other.reason());
-    }
-    *response.mutable_job() = other;
-    co_return response;
-  }
+  // A partition that changes meanwhile (a new reign) is no reason to refuse.
+  constexpr int kAttempts = 5;
   job.set_reason("operator");
-  Result<proto::Job> created = co_await catalog_.CreateJob(std::move(job));
-  Look();
-  if (!created.ok()) co_return std::move(created).status();
-  *response.mutable_job() = *std::move(created);
-  co_return response;
+  proto::JobResponse response;
+  for (int attempt = 1;; ++attempt) {
+    if (const JobView* running = view_.JobOf(PartitionId(job.partition())); running != nullptr) {
+      const proto::Job& other = running->record;
+      const bool same = other.kind() == job.kind() && other.partition() == job.partition() &&
+                        (job.other() == 0 || other.other() == job.other()) &&
+                        (job.to().node() == 0 || other.to().node() == job.to().node());
+      if (!same) {
+        co_return Refused("job " + std::to_string(other.id()) + " has partition " +
+                          std::to_string(job.partition()) + ": " + other.reason());
+      }
+      *response.mutable_job() = other;
+      co_return response;
+    }
+    Result<proto::Job> created = co_await catalog_.CreateJob(job);
+    if (created.ok()) {
+      Look();
+      *response.mutable_job() = *std::move(created);
+      co_return response;
+    }
+    if (created.status().code() != Code::kConditionFailed || attempt == kAttempts) {
+      Look();
+      co_return std::move(created).status();
+    }
+    for (const uint64_t subject : {job.partition(), job.other()}) {
+      if (subject == 0) continue;
+      const Status read =
+          co_await catalog_.Refresh(keys::Partition(TableId(job.table()), PartitionId(subject)));
+      if (!read.ok()) co_return read;
+    }
+  }
 }
 
 asio::awaitable<Result<proto::JobResponse>> Leadership::Split(proto::SplitRequest request) {

@@ -63,7 +63,7 @@ struct Options {
   /// A replica that does not catch up for this long is given up, and another one tried.
   std::chrono::milliseconds stall_timeout{7'200'000};
   /// A replica that no configuration names is dropped when it has been so for this long.
-  std::chrono::milliseconds unnamed_grace{60'000};
+  std::chrono::milliseconds unnamed_grace{10'000};
   /// Finished jobs that stay to be seen.
   size_t finished_jobs_kept = 50;
 };

@@ -206,6 +206,8 @@ Status Partition::Flush() {
   return status;
 }
 
+Status Partition::WriteAhead() { return store().Flush(/*wait=*/true); }
+
 Status Partition::FlushNow() {
   RETURN_IF_ERROR(store().Flush(/*wait=*/true));
   // Not left to the flush's event: there is none when everything had reached the disk already.

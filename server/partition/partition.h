@@ -243,6 +243,9 @@ class Partition final : public replica::StateMachine,
   /// Flushes the store and has the log cut behind it, also where another replica still needs it.
   /// Blocks on the disk. Ok, having done nothing, while another flush is under way.
   Status Flush();
+  /// Flushes the store, so that little is left to be written when the shape changes and writes have
+  /// to wait. Blocks on the disk.
+  Status WriteAhead();
 
   // -- On the home executor. --
 

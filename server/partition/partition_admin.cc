@@ -29,6 +29,20 @@ asio::awaitable<void> Pause() {
   co_await timer.async_wait(token);
 }
 
+/// Partition::WriteAhead() on the pool. What it says does not matter: the change itself flushes
+/// too.
+asio::awaitable<void> WriteAhead(BlockingPool* pool, std::shared_ptr<Partition> partition,
+                                 SteadyTime deadline) {
+  auto done = std::make_shared<std::atomic<bool>>(false);
+  const bool submitted = pool->TrySubmit([partition, done] {
+    (void)partition->WriteAhead();
+    done->store(true);
+  });
+  while (submitted && !done->load() && std::chrono::steady_clock::now() < deadline) {
+    co_await Pause();
+  }
+}
+
 Status NotThePrimary() { return {Code::kNotPrimary, "the partition's primary is not here"}; }
 
 }  // namespace
@@ -167,6 +181,7 @@ asio::awaitable<Status> PartitionManager::SplitPartition(TableId table, Partitio
   std::map<NodeId, ReplicaId> by_node;
   for (const group::Member& member : child_replicas) by_node[member.node] = member.replica;
   const std::string child_key = metadata::keys::Partition(table, child);
+  co_await WriteAhead(environment_.blocking, here, deadline);
   for (;;) {
     const auto known = here->configuration();
     const group::Configuration& configuration = known->configuration;
@@ -225,6 +240,7 @@ asio::awaitable<Status> PartitionManager::MergePartitions(TableId table, Partiti
   OpenResult left_opened = co_await FindPartition(left);
   if (!left_opened.ok()) co_return left_opened.status();
   const std::shared_ptr<Partition> here = *left_opened;
+  co_await WriteAhead(environment_.blocking, here, deadline);
   Status status;
   while (!scope_.stopping() && std::chrono::steady_clock::now() < deadline) {
     const auto kv = co_await environment_.metadata->Get(right_key);
