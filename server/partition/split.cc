@@ -217,6 +217,16 @@ Status Partition::MakeChild(const SplitRecord& record) {
 Status Partition::BecomeChild(const std::string& path, const SplitRecord& record) {
   ASSIGN_OR_RETURN(
       auto child, storage::PartitionStore::Open(*environment_.storage, path, /*create=*/false, {}));
+  // A checkpoint has been seen without what was applied after the disk had been full: such a child
+  // would have lost acknowledged writes, and does not count as held.
+  storage::PinnedValue there;
+  ASSIGN_OR_RETURN(const bool found, child->Get(kAppliedKey, &there));
+  if (!found) return Unavailable("the copy for the child has no applied state");
+  ASSIGN_OR_RETURN(const AppliedState copied, AppliedState::Decode(there.view()));
+  if (copied.index.value < applied_index_.load()) {
+    return Unavailable("the copy for the child ends at entry " + copied.index.ToString() +
+                       ", before what is applied");
+  }
   rocksdb::WriteBatch batch;
   for (const std::string_view key : {kSplitKey, kAbsorbKey, kFrozenKey}) {
     batch.Delete(MetaKey(key));
