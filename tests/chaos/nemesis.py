@@ -50,14 +50,11 @@ class Nemesis:
         node.resume()
 
     def stop_node(self):
-        node = self.random.choice(self.cluster.nodes)
-        assert node.stop() == 0, f"{node.name} ended with {node.process.returncode}"
-        self.start(node)
+        self.restart(self.random.choice(self.cluster.nodes))
 
     def rolling_restart(self):
         for node in self.cluster.nodes:
-            assert node.stop() == 0, f"{node.name} ended with {node.process.returncode}"
-            self.start(node)
+            self.restart(node)
 
     def isolate_node(self):
         node = self.random.choice(self.cluster.nodes)
@@ -185,6 +182,12 @@ class Nemesis:
     def start(self, node):
         if not node.running():
             node.start()
+
+    def restart(self, node):
+        """With SIGTERM, if an earlier fault of the round has not killed it."""
+        if node.running():
+            assert node.stop() == 0, f"{node.name} ended with {node.process.returncode}"
+        node.start()
 
     def heal(self):
         self.cluster.network.heal()
