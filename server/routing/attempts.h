@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <optional>
 #include <string>
 
 #include "common/metrics.h"
@@ -71,7 +72,8 @@ struct Router::Attempts {
   static constexpr std::chrono::milliseconds kMaxBackoff{100};
 
   const SteadyTime deadline;
-  const SteadyTime started = std::chrono::steady_clock::now();
+  /// Since when every try has found no partition; unset: the last try found one.
+  std::optional<SteadyTime> missing_since;
   std::chrono::milliseconds backoff{0};
   int tries = 0;
 

@@ -105,7 +105,13 @@ void Router::WakeSleepers(const Route* route) {
 asio::awaitable<bool> Router::Pause(const Status& status, Attempts* attempts) {
   const SteadyTime now = std::chrono::steady_clock::now();
   if (stopping_.load() || now >= attempts->deadline) co_return false;
-  if (status.code() == Code::kNotFound && now >= attempts->started + options_.map_wait) {
+  if (status.code() != Code::kNotFound) {
+    attempts->missing_since.reset();
+  } else if (!attempts->missing_since.has_value()) {
+    // A node that has just come back knows less than it will in a moment, however long the request
+    // has waited for it.
+    attempts->missing_since = now;
+  } else if (now >= *attempts->missing_since + options_.map_wait) {
     co_return false;
   }
   ++attempts->tries;
