@@ -209,6 +209,7 @@ void Partition::OnAdmissionChanged(bool serving) {
   serving_.store(serving && !stopping_, std::memory_order_release);
   // What gathers can wait for the doubt to end, but not for another reign.
   if (!serving) FailTasks(&waiting_, {Code::kNotPrimary, kNotServed});
+  if (serving) FinishSplit();  // it was not asked for while there was doubt
   Wake();
 }
 

@@ -232,7 +232,10 @@ void Partition::NewsOfFlush(bool force) {
   const Result<AppliedState> state = AppliedState::Decode(value);
   if (!state.ok()) return;
   const LogPosition position{state->epoch, state->index};
-  asio::post(home_, [self = shared_from_this(), position, force] {
+  // Weakly: what is left in the queue of a node that has stopped outlives what a partition needs.
+  asio::post(home_, [weak = weak_from_this(), position, force] {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
     if (self->stopping_) {
       // The replica hears nothing any more, and needs nothing of it.
       self->environment_.log->Truncate(self->id_, position.index);

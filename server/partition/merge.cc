@@ -215,6 +215,11 @@ Status Partition::ProposeAbsorb(AbsorbRecord record, Revision grant) {
     return Status::Ok();
   }
   if (absorbing_ == record.freeze) return Status::Ok();
+  // Whoever asks may have looked before this very merge was done. Applied, the entry would remove
+  // what lies past the neighbour's start: here, by now, this partition's own items.
+  if (replica_->group().configuration().range_end != record.start || record.start.empty()) {
+    return {Code::kConditionFailed, "the partitions are not neighbours"};
+  }
   if (split_.has_value() && Uncut(*split_)) return Unavailable("a split is under way");
   if (!admit_end_.empty() || !freeze_.IsNone()) return Unavailable("a change is under way");
   const LogIndex freeze = record.freeze;

@@ -195,6 +195,28 @@ TEST_F(Merge, MakesOneOfTwo) {
   ExpectMerged();
 }
 
+/// Who asks for the next step may have looked before the merge was done: that step would remove
+/// what the partition has got by it.
+TEST_F(Merge, IsNotBegunAgainByAStepThatComesLate) {
+  Open();
+  const Status merged = AskMerge();
+  ASSERT_TRUE(merged.ok()) << merged.ToString() << cluster_->Describe(1);
+  ExpectMerged();
+  const auto left = Primary(1).Find(1);
+  ASSERT_TRUE(left.ok());
+  const auto ask = [](std::shared_ptr<Partition> partition,
+                      AbsorbRecord late) -> boost::asio::awaitable<Status> {
+    co_return partition->ProposeAbsorb(std::move(late), Revision(1));
+  };
+  AbsorbRecord late;
+  late.right = PartitionId(2);
+  late.freeze = LogIndex(3);
+  late.start = split_key_;
+  const Status refused = Await(Primary(1).executor(), ask(*left, late));
+  EXPECT_EQ(refused.code(), Code::kConditionFailed) << refused.ToString();
+  ExpectMerged();
+}
+
 TEST_F(Merge, ThatDoesNotComeAboutIsGivenUp) {
   Open();
   BringTogether();
