@@ -127,9 +127,11 @@ class Load {
     while (!stopping_) {
       Transaction transaction;
       transaction.puts.push_back({"ask", "", LeaseId()});
+      ++running_;  // until it is answered: what it captures is this
       store_.AsyncCommit(std::move(transaction), [this](const Result<TransactionResult>& result) {
         asio::post(io_, [this, ok = result.ok()] {
           if (ok) Answered();
+          --running_;
         });
       });
       co_await Pause(milliseconds(20));
