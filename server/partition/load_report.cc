@@ -121,9 +121,13 @@ std::optional<std::string> Partition::SizeSplitKey() const {
   const Range* const range = range_.load(std::memory_order_acquire);
   const uint64_t bytes = store().SizeBytes();
   if (bytes < kMinBytesToCut) return std::nullopt;
+  const uint64_t item_bytes = statistics().item_bytes;
+  const auto near = [](uint64_t now, uint64_t then) {
+    return now >= then - then / 8 && now <= then + then / 8;
+  };
   std::lock_guard lock(middle_mutex_);
-  const bool same = middle_.range == range && bytes >= middle_.bytes - middle_.bytes / 8 &&
-                    bytes <= middle_.bytes + middle_.bytes / 8;
+  const bool same =
+      middle_.range == range && near(bytes, middle_.bytes) && near(item_bytes, middle_.item_bytes);
   if (!same) {
     std::string start(1, kItemSpace), end(1, kItemSpace + 1);
     start += range->start;
@@ -131,7 +135,7 @@ std::optional<std::string> Partition::SizeSplitKey() const {
     std::optional<std::string> cut;
     if (const auto middle = MiddleOf(start, end)) cut = CutAt(middle->substr(1));
     if (cut.has_value() && (*cut <= range->start || !range->Holds(*cut))) cut.reset();
-    middle_ = {range, bytes, std::move(cut)};
+    middle_ = {range, bytes, item_bytes, std::move(cut)};
   }
   return middle_.key;
 }

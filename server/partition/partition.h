@@ -527,7 +527,8 @@ class Partition final : public replica::StateMachine,
   /// As last sought by SizeSplitKey().
   struct Middle {
     const Range* range = nullptr;
-    uint64_t bytes = 0;
+    uint64_t bytes = 0;       ///< of the store
+    uint64_t item_bytes = 0;  ///< write buffers grow in steps that say little of what is in them
     std::optional<std::string> key;
   };
   mutable std::mutex middle_mutex_;
