@@ -232,6 +232,9 @@ Status Partition::ProposeAbsorb(AbsorbRecord record, Revision grant) {
 /// On a thread that may block. Copies the frozen neighbour's data behind this partition's range.
 Result<bool> Partition::ApplyAbsorb(const replica::CommittedEntry& entry) {
   ASSIGN_OR_RETURN(AbsorbRecord record, AbsorbRecord::Decode(entry.position.index, entry.payload));
+  // As with a checkpoint: a configuration that comes meanwhile, on the home, must not take what is
+  // being copied behind the range for what a split has left there. Until absorb_ says so.
+  installing_.store(true);
   // What an earlier one that came to nothing has left.
   for (const char space : Spaces()) {
     RETURN_IF_ERROR(TrimRange(std::string(1, space) + record.start,
@@ -297,6 +300,7 @@ void Partition::OnAbsorbApplied(const replica::CommittedEntry& entry) {
   CHECK(record.ok() && record->index == entry.position.index);
   absorb_ = *std::move(record);
   absorbing_ = LogIndex();
+  installing_.store(false);
   SetRange(replica_->group().configuration());
   // Whoever is behind takes a checkpoint: the log alone would not bring it the data.
   asio::post(home_, [self = shared_from_this(), position = entry.position] {
