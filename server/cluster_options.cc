@@ -25,6 +25,8 @@ void ClusterOptions::AddTo(Role role, OptionTable* table) {
 
   if (role == Role::kNode) {
     table->Group("Replicas");
+    table->Add("peer-port", &peer_port,
+               "Streams of other nodes: replication and forwarded requests (0: any free port)");
     table->Add("zone", &zone, "What fails together with this node: a rack, a room, a data center");
     table->Add("copy-rate", &copy_rate, "Bytes a second that copying replicas may take");
     table->Add("close-idle", &close_idle, "Close a partition that was not used for this long");

@@ -28,6 +28,8 @@ struct ClusterOptions {
   /// What others reach this process by; empty: --bind, which must not be 0.0.0.0 then.
   std::string advertise;
   std::string zone = "default";
+  /// Of a node: where other nodes call its streams. Clients have no business there.
+  uint16_t peer_port = 7001;
 
   std::string tls_ca;
   std::string tls_cert;

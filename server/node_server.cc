@@ -36,6 +36,7 @@ Status NodeServer::Start() {
   }
   ASSIGN_OR_RETURN(advertise_, AdvertisedHost(cluster_, options_));
   ASSIGN_OR_RETURN(rpc_port_, ChoosePort(options_.bind, options_.grpc_port));
+  ASSIGN_OR_RETURN(peer_port_, ChoosePort(options_.bind, cluster_.peer_port));
   RETURN_IF_ERROR(node_.OpenDirectory());
   RETURN_IF_ERROR(Join());
   RETURN_IF_ERROR(StartReplication());
@@ -103,6 +104,7 @@ proto::Node NodeServer::Describe() const {
   proto::Node node;
   node.set_zone(cluster_.zone);
   node.set_rpc_address(HostAndPort(advertise_, rpc_port_));
+  node.set_peer_address(HostAndPort(advertise_, peer_port_));
   node.set_aws_address(HostAndPort(advertise_, options_.aws_port));
   node.set_admin_address(HostAndPort(advertise_, options_.admin_port));
   if (!tls_.disabled()) node.set_certificate_name(advertise_);
@@ -125,12 +127,21 @@ Status NodeServer::StartReplication() {
   ASSIGN_OR_RETURN(configurations_,
                    replica::DiskConfigurationStore::Open(path + "/configurations"));
 
+  rpc::MessageStream::Options stream_options;
+  if (!tls_.disabled()) {
+    ASSIGN_OR_RETURN(stream_options.tls, rpc::TlsSessions::Load(tls_));
+  }
+  peer_io_ = std::make_unique<IoPool>(1, "peer");
+  peer_server_ = std::make_unique<rpc::StreamServer>(peer_io_.get(), stream_options);
+
   transport::TransportOptions transport_options;
   transport_options.cluster_id = cluster;
   transport_options.self = id_;
   transport_options.boot = node_.boot();
   transport_options.software_version = kVersion;
-  transport_options.tls = tls_;
+  transport_options.tls = stream_options.tls;
+  transport_options.io = peer_io_.get();
+  transport_options.senders = &node_.io();
   transport_options.leases = leases_.get();
   if (cluster_.newest_wire_version != 0) {
     transport_options.min_version = cluster_.oldest_wire_version;
@@ -138,7 +149,8 @@ Status NodeServer::StartReplication() {
   }
   transport_options.metrics = &registry_;
   transport_options.healthy = [this] { return !node_.log().Stalled(kLogStall); };
-  ASSIGN_OR_RETURN(transport_, transport::GrpcTransport::Make(transport_options, &messages_));
+  transport_ = std::make_unique<transport::GrpcTransport>(transport_options, &messages_);
+  transport_->AddTo(peer_server_.get());
 
   checkpoint::CheckpointOptions checkpoint_options;
   checkpoint_options.cluster_id = cluster;
@@ -157,13 +169,15 @@ Status NodeServer::StartReplication() {
   network_options.zone = cluster_.zone;
   network_options.cluster_id = cluster;
   network_options.boot = node_.boot();
-  network_options.tls = tls_;
+  network_options.tls = stream_options.tls;
+  network_options.io = peer_io_.get();
   if (cluster_.newest_wire_version != 0) {
     network_options.oldest_version = cluster_.oldest_wire_version;
     network_options.newest_version = cluster_.newest_wire_version;
   }
   network_ =
       std::make_unique<routing::Network>(network_options, node_.io().executor(0), &registry_);
+  network_->AddTo(peer_server_.get());
 
   ClusterParts parts;
   parts.transport = transport_.get();
@@ -199,12 +213,11 @@ Status NodeServer::StartRpc() {
   options.reflection = true;
   options.health = true;
   rpc_server_ = std::make_unique<rpc::RpcServer>(std::move(options));
-  rpc_server_->AddService(transport_->service());
   rpc_server_->AddService(checkpoints_->service());
-  rpc_server_->AddService(network_.get());
   rpc_server_->AddService(service_.get());
   public_->AddTo(rpc_server_.get());
   RETURN_IF_ERROR(rpc_server_->Start());
+  RETURN_IF_ERROR(peer_server_->Start(HostAndPort(options_.bind, peer_port_)));
   checkpoints_->Start();
   transport_->Start();
   network_->Start();
@@ -227,18 +240,20 @@ Status NodeServer::Follow() {
 
 void NodeServer::SetPeers(const node::PeerWatch::Nodes& nodes) {
   std::map<NodeId, transport::Peer> replication;
+  std::map<NodeId, transport::Peer> copies;
   std::map<NodeId, routing::Peer> routing;
   for (const auto& [id, record] : nodes) {
     if (id == id_) continue;
-    replication.emplace(id, transport::Peer(record.rpc_address(), record.certificate_name()));
+    replication.emplace(id, transport::Peer(record.peer_address(), record.certificate_name()));
+    copies.emplace(id, transport::Peer(record.rpc_address(), record.certificate_name()));
     routing::Peer peer;
-    peer.endpoint = record.rpc_address();
+    peer.endpoint = record.peer_address();
     peer.zone = record.zone();
     peer.certificate_name = record.certificate_name();
     routing.emplace(id, std::move(peer));
   }
-  transport_->SetPeers(replication);
-  checkpoints_->SetPeers(std::move(replication));
+  transport_->SetPeers(std::move(replication));
+  checkpoints_->SetPeers(std::move(copies));
   network_->SetPeers(std::move(routing));
 }
 
@@ -271,6 +286,7 @@ void NodeServer::Stop() {
   node_.StopPartitions();
   if (checkpoints_ != nullptr) checkpoints_->Stop();
   if (transport_ != nullptr) transport_->Stop();
+  if (peer_server_ != nullptr) peer_server_->Stop();
   if (rpc_server_ != nullptr) rpc_server_->Stop(std::chrono::milliseconds(500));
   if (service_ != nullptr) service_->Stop();
   if (public_ != nullptr) public_->Stop();
@@ -292,6 +308,8 @@ void NodeServer::Stop() {
     checkpoint_sender_.reset();
     checkpoints_.reset();
     transport_.reset();
+    peer_server_.reset();
+    peer_io_.reset();
     metadata_.reset();
   });
 }

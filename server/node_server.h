@@ -67,6 +67,7 @@ class NodeServer final {
   const rpc::TlsOptions tls_;
   std::string advertise_;
   uint16_t rpc_port_ = 0;
+  uint16_t peer_port_ = 0;
   metrics::Registry registry_;
   StorageNode node_;
   std::unique_ptr<metadata::EtcdStore> metadata_;
@@ -75,6 +76,8 @@ class NodeServer final {
   node::MessageRelay messages_;
   node::CheckpointRelay incoming_;
   std::shared_ptr<lease::NodeLeases> leases_;
+  std::unique_ptr<IoPool> peer_io_;
+  std::unique_ptr<rpc::StreamServer> peer_server_;
   std::unique_ptr<replica::DiskConfigurationStore> configurations_;
   std::unique_ptr<transport::GrpcTransport> transport_;
   std::unique_ptr<checkpoint::CheckpointService> checkpoints_;

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "common/rpc/http2.h"
 #include "common/status.h"
 #include "replication/transport/transport.h"
 
@@ -37,10 +38,7 @@ struct Hello {
 };
 
 /// A piece of a frame: `bytes`, which it owns, or an entry's payload, shared.
-struct FramePiece {
-  std::string bytes;
-  Payload payload;
-};
+using FramePiece = rpc::MessagePiece;
 
 /// The sender forgets what configurations the receiver has once a frame begins with this many.
 inline constexpr size_t kMaxSentConfigurations = 16'384;

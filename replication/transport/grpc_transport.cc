@@ -15,32 +15,15 @@ grpc::Status Refusal(const std::string& reason) {
   return {grpc::StatusCode::FAILED_PRECONDITION, reason};
 }
 
-/// Answers a call that is not wanted.
-class RefusedStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
- public:
-  explicit RefusedStream(const std::string& reason) {
-    Finish({grpc::StatusCode::UNAVAILABLE, reason});
-  }
-  void OnDone() override { delete this; }
-};
-
 }  // namespace
 
 // GrpcTransport -----------------------------------------------------------------------------------
 
-Result<std::unique_ptr<GrpcTransport>> GrpcTransport::Make(TransportOptions options,
-                                                           MessageHandler* handler) {
-  CHECK(options.self.value != 0 && options.boot != 0);
-  CHECK(options.leases != nullptr && options.metrics != nullptr);
-  ASSIGN_OR_RETURN(auto credentials, rpc::MakeChannelCredentials(options.tls));
-  auto impl = std::make_unique<Impl>(std::move(options), handler, std::move(credentials));
-  return std::unique_ptr<GrpcTransport>(new GrpcTransport(std::move(impl)));
-}
-
-GrpcTransport::GrpcTransport(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+GrpcTransport::GrpcTransport(TransportOptions options, MessageHandler* handler)
+    : impl_(std::make_unique<Impl>(std::move(options), handler)) {}
 GrpcTransport::~GrpcTransport() { Stop(); }
 
-grpc::Service* GrpcTransport::service() { return impl_->service(); }
+void GrpcTransport::AddTo(rpc::StreamServer* server) { impl_->AddTo(server); }
 void GrpcTransport::Start() { impl_->Start(); }
 void GrpcTransport::Stop() { impl_->Stop(); }
 bool GrpcTransport::Send(NodeId to, GroupMessage message, uint64_t boot) {
@@ -53,12 +36,31 @@ std::string GrpcTransport::LastError(NodeId peer) const { return impl_->LastErro
 
 // Lifecycle ---------------------------------------------------------------------------------------
 
-GrpcTransport::Impl::Impl(TransportOptions options, MessageHandler* handler,
-                          std::shared_ptr<grpc::ChannelCredentials> credentials)
+namespace {
+
+rpc::MessageStream::Options StreamOptions(const TransportOptions& options) {
+  rpc::MessageStream::Options made;
+  made.tls = options.tls;
+  made.connect_timeout = options.hello_timeout;
+  made.linger = kStopPatience;
+  return made;
+}
+
+}  // namespace
+
+GrpcTransport::Impl::Impl(TransportOptions options, MessageHandler* handler)
     : options_(std::move(options)),
       bounds_{options_.max_queued_bytes, options_.max_frame_bytes},
       handler_(handler),
-      credentials_(std::move(credentials)) {}
+      stream_options_(StreamOptions(options_)) {
+  CHECK(options_.self.value != 0 && options_.boot != 0);
+  CHECK(options_.leases != nullptr && options_.metrics != nullptr && options_.io != nullptr);
+}
+
+void GrpcTransport::Impl::AddTo(rpc::StreamServer* server) {
+  server->Add(kExchangeMethod, [this](const std::shared_ptr<rpc::MessageStream>& wire,
+                                      grpc::Status* refusal) { return Accept(wire, refusal); });
+}
 
 void GrpcTransport::Impl::Start() {
   std::scoped_lock lock(mutex_);
@@ -87,14 +89,9 @@ void GrpcTransport::Impl::Stop() {
   lock.unlock();
   // Whoever called is told why; gRPC has no such word for whoever answered.
   const grpc::Status why(grpc::StatusCode::UNAVAILABLE, "the node is stopping");
-  for (const auto& stream : streams) stream->Close(why, stream->dialed());
-  const auto ended = [this] { return live_.empty(); };
+  for (const auto& stream : streams) stream->Close(why);
   lock.lock();
-  if (changed_.wait_for(lock, kStopPatience, ended)) return;
-  lock.unlock();
-  for (const auto& stream : streams) stream->AbortNow();
-  lock.lock();
-  changed_.wait(lock, ended);
+  changed_.wait(lock, [this] { return live_.empty(); });
 }
 
 void GrpcTransport::Impl::Wake() {
@@ -140,7 +137,6 @@ void GrpcTransport::Impl::SetPeers(std::map<NodeId, Peer> peers) {
       if (wanted == link->wanted && (!wanted || it->second == link->config)) continue;
       link->wanted = wanted;
       if (wanted) link->config = it->second;
-      link->channel = nullptr;
       link->backoff = std::chrono::milliseconds(0);
       link->next_dial = SteadyClock::now();
       link->error.clear();
@@ -148,7 +144,7 @@ void GrpcTransport::Impl::SetPeers(std::map<NodeId, Peer> peers) {
       dialing = link->dialing;
     }
     const std::string reason = wanted ? "the peer's address has changed" : "no longer a member";
-    if (stream != nullptr) Lose(link, stream, reason, true);
+    if (stream != nullptr) Lose(link, stream, reason);
     if (dialing != nullptr) dialing->Close({grpc::StatusCode::CANCELLED, reason});
   }
   Wake();
@@ -157,7 +153,13 @@ void GrpcTransport::Impl::SetPeers(std::map<NodeId, Peer> peers) {
 bool GrpcTransport::Impl::Send(NodeId to, GroupMessage message, uint64_t boot) {
   PeerLink* link = Find(to);
   if (link == nullptr || !link->Queue(std::move(message), boot, bounds_)) return false;
-  link->Flush(bounds_);
+  const size_t thread =
+      options_.senders == nullptr ? IoPool::kNotAnIoThread : options_.senders->current();
+  if (thread == IoPool::kNotAnIoThread) {
+    link->Flush(bounds_);
+  } else {
+    link->FlushSoon(options_.senders->executor(thread), bounds_);
+  }
   return true;
 }
 
@@ -179,19 +181,21 @@ std::string GrpcTransport::Impl::LastError(NodeId peer) const {
 
 // Streams -----------------------------------------------------------------------------------------
 
-grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* GrpcTransport::Impl::Accept(
-    grpc::CallbackServerContext* context) {
-  std::shared_ptr<ServerStream> stream;
-  {
-    std::scoped_lock lock(mutex_);
-    if (stopping_ || !started_) return new RefusedStream("the node is not ready");
-    if (pending_.size() >= kMaxPending) return new RefusedStream("too many connections");
-    stream = ServerStream::Make(this, context, options_.self);
-    pending_.insert(stream);
-    live_.insert(stream);
+std::shared_ptr<Stream> GrpcTransport::Impl::Accept(std::shared_ptr<rpc::MessageStream> wire,
+                                                    grpc::Status* refusal) {
+  std::scoped_lock lock(mutex_);
+  if (stopping_ || !started_) {
+    *refusal = {grpc::StatusCode::UNAVAILABLE, "the node is not ready"};
+    return nullptr;
   }
-  stream->Begin();
-  return stream.get();
+  if (pending_.size() >= kMaxPending) {
+    *refusal = {grpc::StatusCode::UNAVAILABLE, "too many connections"};
+    return nullptr;
+  }
+  std::shared_ptr<Stream> stream = Stream::Accept(this, std::move(wire), options_.self);
+  pending_.insert(stream);
+  live_.insert(stream);
+  return stream;
 }
 
 Hello GrpcTransport::Impl::MyHello(NodeId to) const {
@@ -248,7 +252,7 @@ Status GrpcTransport::Impl::CheckHello(const Hello& hello, const Stream& stream,
     name = link->config.certificate_name.empty() ? rpc::EndpointHost(link->config.endpoint)
                                                  : link->config.certificate_name;
   }
-  if (!options_.tls.disabled() && !rpc::PeerIsNamed(stream.auth(), name)) {
+  if (options_.tls != nullptr && !rpc::IsNamed(stream.peer_names(), name)) {
     return InvalidArgument("wrong certificate: it does not carry \"" + name +
                            "\", the name of node " + hello.node.ToString());
   }
@@ -278,11 +282,11 @@ void GrpcTransport::Impl::Refuse(const std::shared_ptr<Stream>& stream, PeerLink
     if (free) {
       stream->writer->SetGoodbye(reason);
       size_t size = 0;
-      stream->Write(stream->writer->Finish(&size));
+      (void)stream->Write(stream->writer->Finish(&size));
       return;
     }
   }
-  stream->Close(Refusal(reason), stream->dialed());
+  stream->Close(Refusal(reason));
 }
 
 void GrpcTransport::Impl::OnHello(const std::shared_ptr<Stream>& stream, FrameContent content) {
@@ -351,7 +355,7 @@ void GrpcTransport::Impl::OnFrame(const std::shared_ptr<Stream>& stream, std::st
   if (content.goodbye) {
     const std::string reason = "refused by the other side: " + *content.goodbye;
     if (stream->established) {
-      Lose(link, stream, reason, false);
+      Lose(link, stream, reason);
     } else {
       stream->Close(Refusal(reason));
     }
@@ -453,7 +457,7 @@ std::shared_ptr<Stream> GrpcTransport::Impl::Detach(PeerLink* link, const std::s
 }
 
 void GrpcTransport::Impl::Lose(PeerLink* link, const std::shared_ptr<Stream>& stream,
-                               const std::string& reason, bool renew_channel) {
+                               const std::string& reason) {
   std::shared_ptr<Stream> detached;
   {
     std::scoped_lock delivery(link->delivery);
@@ -461,7 +465,6 @@ void GrpcTransport::Impl::Lose(PeerLink* link, const std::shared_ptr<Stream>& st
     {
       std::scoped_lock lock(link->mutex);
       if (link->stream != stream) return;
-      if (renew_channel) link->channel = nullptr;
     }
     detached = Detach(link, reason);
   }
@@ -488,7 +491,7 @@ void GrpcTransport::Impl::OnEnded(const std::shared_ptr<Stream>& stream,
     const std::string reason = status.ok() || status.error_message().empty()
                                    ? std::string("the connection was closed")
                                    : status.error_message();
-    Lose(link, stream, reason, false);
+    Lose(link, stream, reason);
     {
       std::scoped_lock lock(link->mutex);
       if (link->dialing == stream) {

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <grpcpp/impl/service_type.h>
-
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -10,7 +8,9 @@
 #include <string>
 
 #include "common/metrics.h"
+#include "common/rpc/stream_server.h"
 #include "common/rpc/tls.h"
+#include "common/runtime.h"
 #include "common/status.h"
 #include "replication/lease/node_leases.h"
 #include "replication/transport/frame.h"
@@ -25,9 +25,13 @@ struct TransportOptions {
   NodeId self;
   uint64_t boot = 0;  ///< of this process, never 0
   std::string software_version;
-  /// Of the connections that this node dials, and whether names in certificates are checked. The
-  /// server that carries service() has its own.
-  rpc::TlsOptions tls;
+  /// Of the connections that this node dials; null: plain text, and no names are checked.
+  std::shared_ptr<rpc::TlsSessions> tls;
+  IoPool* io = nullptr;  ///< whose threads the dialed streams run on; outlives the transport
+  /// Messages that one of these threads sends are written once what is ready to run on it has run:
+  /// they share a frame. Null: each is written as it is sent. Runs nothing more when the transport
+  /// is destroyed.
+  IoPool* senders = nullptr;
   lease::NodeLeases* leases = nullptr;  ///< outlives the transport
   metrics::Registry* metrics = nullptr;
   /// Asked with each heartbeat, on a transport thread: false (an fsync hangs, R10) stops heartbeats
@@ -46,32 +50,30 @@ struct TransportOptions {
   std::chrono::milliseconds hello_timeout{1'000};
 };
 
-/// The Transport between real nodes: one gRPC stream with each peer, called by the node with the
-/// lower id and answered by service() of the other.
+/// The Transport between real nodes: one gRPC stream with each peer (rpc::MessageStream), called by
+/// the node with the lower id and answered by the StreamServer of the other.
 ///
 /// Messages that arrive while a frame is being written go together into the next one; heartbeats,
 /// their acknowledgements and those of Appends go before Appends. Every 200 ms each side sends a
 /// heartbeat, which NodeLeases makes and answers; a peer from which neither heartbeats nor
 /// acknowledgements come for a lease's length is lost, whatever TCP thinks of the connection.
 ///
-/// Lifecycle: made; service() added to an RpcServer, which may start before Start(); Start(); then
-/// Stop(), before the server's Stop(); destroyed after the server. The handler is called from
-/// Start() until Stop() has returned.
+/// Lifecycle: made; AddTo() a StreamServer, which may start before Start(); Start(); then Stop(),
+/// before the server's Stop(); destroyed after the server. The handler is called from Start() until
+/// Stop() has returned.
 ///
 /// Owner of its state: locks, one per peer. Threads: one of its own for heartbeats and dialing, and
-/// gRPC's. Bounds: max_queued_bytes twice and one frame for each peer; 256 connections that have
-/// not said Hello.
+/// those of the streams. Bounds: max_queued_bytes twice and one frame for each peer; 256
+/// connections that have not said Hello.
 class GrpcTransport final : public Transport {
  public:
-  /// kInvalidArgument for the files of TLS.
-  static Result<std::unique_ptr<GrpcTransport>> Make(TransportOptions options,
-                                                     MessageHandler* handler);
+  GrpcTransport(TransportOptions options, MessageHandler* handler);
   ~GrpcTransport() override;
   GrpcTransport(const GrpcTransport&) = delete;
   GrpcTransport& operator=(const GrpcTransport&) = delete;
 
-  /// ReplicationService.
-  grpc::Service* service();
+  /// Has the server bring the calls of peers here.
+  void AddTo(rpc::StreamServer* server);
 
   void Start();
   /// Closes every connection and joins; the handler is told nothing more. Not from a handler.
@@ -87,7 +89,6 @@ class GrpcTransport final : public Transport {
 
  private:
   class Impl;
-  explicit GrpcTransport(std::unique_ptr<Impl> impl);
   const std::unique_ptr<Impl> impl_;
 };
 

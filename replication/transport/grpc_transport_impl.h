@@ -1,7 +1,5 @@
 #pragma once
 
-#include <grpcpp/server_context.h>
-
 #include <atomic>
 #include <condition_variable>
 #include <map>
@@ -14,7 +12,6 @@
 #include <thread>
 #include <vector>
 
-#include "common/proto/replication.grpc.pb.h"
 #include "replication/transport/grpc_transport.h"
 #include "replication/transport/peer_link.h"
 #include "replication/transport/stream.h"
@@ -29,10 +26,9 @@ class GrpcTransport::Impl final : public Stream::Events {
  public:
   using SteadyClock = PeerLink::SteadyClock;
 
-  Impl(TransportOptions options, MessageHandler* handler,
-       std::shared_ptr<grpc::ChannelCredentials> credentials);
+  Impl(TransportOptions options, MessageHandler* handler);
 
-  grpc::Service* service() { return &service_; }
+  void AddTo(rpc::StreamServer* server);
   void Start();
   void Stop();
   bool Send(NodeId to, GroupMessage message, uint64_t boot);
@@ -46,26 +42,12 @@ class GrpcTransport::Impl final : public Stream::Events {
   void OnEnded(const std::shared_ptr<Stream>& stream, const grpc::Status& status) override;
 
  private:
-  using Service = proto::replication::ReplicationService;
-  class ExchangeService final : public Service::WithRawCallbackMethod_Exchange<Service::Service> {
-   public:
-    explicit ExchangeService(Impl* impl) : impl_(impl) {}
-    grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Exchange(
-        grpc::CallbackServerContext* context) override {
-      return impl_->Accept(context);
-    }
-
-   private:
-    Impl* const impl_;
-  };
-
   /// Connections that have not said Hello; more are refused.
   static constexpr size_t kMaxPending = 256;
   static constexpr size_t kMaxSuperseded = 8;
 
   // grpc_transport.cc
-  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Accept(
-      grpc::CallbackServerContext* context);
+  std::shared_ptr<Stream> Accept(std::shared_ptr<rpc::MessageStream> wire, grpc::Status* refusal);
   PeerLink* Find(NodeId peer) const;
   std::vector<PeerLink*> Links() const;
   Hello MyHello(NodeId to) const;
@@ -78,8 +60,7 @@ class GrpcTransport::Impl final : public Stream::Events {
   /// The stream is no longer the link's: tells the handler. `delivery` is held; the caller closes
   /// the stream that is returned once it is not.
   std::shared_ptr<Stream> Detach(PeerLink* link, const std::string& reason);
-  void Lose(PeerLink* link, const std::shared_ptr<Stream>& stream, const std::string& reason,
-            bool renew_channel);
+  void Lose(PeerLink* link, const std::shared_ptr<Stream>& stream, const std::string& reason);
   /// `mutex` is held.
   void DialLater(PeerLink* link);
   void Wake();
@@ -96,8 +77,7 @@ class GrpcTransport::Impl final : public Stream::Events {
   const TransportOptions options_;
   const PeerLink::Bounds bounds_;
   MessageHandler* const handler_;
-  const std::shared_ptr<grpc::ChannelCredentials> credentials_;
-  ExchangeService service_{this};
+  const rpc::MessageStream::Options stream_options_;
 
   mutable std::shared_mutex links_mutex_;
   std::map<NodeId, std::unique_ptr<PeerLink>> links_;  // guarded by links_mutex_; only grows

@@ -57,7 +57,6 @@ void GrpcTransport::Impl::Attend(PeerLink* link, bool heartbeat_due, bool health
     } else if (link->dialing != nullptr) {
       if (now - link->dialing->begun_at > options_.hello_timeout) {
         late = link->dialing;
-        link->channel = nullptr;
         link->error = "no answer";
       }
     } else {
@@ -65,7 +64,7 @@ void GrpcTransport::Impl::Attend(PeerLink* link, bool heartbeat_due, bool health
     }
   }
   if (!silent.empty()) {
-    Lose(link, stream, silent, true);
+    Lose(link, stream, silent);
   } else if (stream != nullptr && heartbeat_due && healthy) {
     QueueHeartbeat(link);
     link->Flush(bounds_);
@@ -82,31 +81,19 @@ void GrpcTransport::Impl::QueueHeartbeat(PeerLink* link) {
 }
 
 void GrpcTransport::Impl::Dial(PeerLink* link) {
-  std::shared_ptr<grpc::Channel> channel;
   std::string endpoint;
-  rpc::ChannelOptions channel_options;
+  std::string name;
   {
     std::scoped_lock lock(link->mutex);
-    channel = link->channel;
     endpoint = link->config.endpoint;
-    channel_options.server_name = link->config.certificate_name;
+    name = link->config.certificate_name;
   }
-  if (channel == nullptr) {
-    // gRPC's own attempts keep pace with ours, which decide.
-    channel_options.min_reconnect = options_.min_backoff;
-    channel_options.max_reconnect = options_.min_backoff;
-    channel_options.connect_timeout = options_.hello_timeout;
-    channel_options.own_connection = true;
-    channel = rpc::MakeChannel(endpoint, credentials_, channel_options);
-  }
-  std::shared_ptr<ClientStream> stream = ClientStream::Make(this, channel, MyHello(link->id));
+  const std::shared_ptr<Stream> stream =
+      Stream::Dial(this, options_.io->executor(link->id.value % options_.io->size()),
+                   stream_options_, endpoint, name, MyHello(link->id));
   {
     std::scoped_lock lock(link->mutex, mutex_);
-    if (stopping_ || !link->wanted || link->config.endpoint != endpoint) {
-      stream->Forget();
-      return;
-    }
-    link->channel = std::move(channel);
+    if (stopping_ || !link->wanted || link->config.endpoint != endpoint) return;
     link->dialing = stream;
     live_.insert(stream);
   }

@@ -1,5 +1,7 @@
 #include "replication/transport/peer_link.h"
 
+#include <boost/asio/post.hpp>
+
 namespace onggi::transport {
 namespace {
 
@@ -61,6 +63,23 @@ bool PeerLink::Queue(GroupMessage message, uint64_t wanted_boot, const Bounds& b
 }
 
 void PeerLink::Flush(const Bounds& bounds) {
+  while (WriteFrame(bounds)) {
+  }
+}
+
+void PeerLink::FlushSoon(const IoPool::Executor& executor, const Bounds& bounds) {
+  const std::thread::id self = std::this_thread::get_id();
+  if (flusher_.exchange(self) == self) return;
+  boost::asio::post(executor, [this, self, bounds] {
+    std::thread::id due = self;
+    flusher_.compare_exchange_strong(due, std::thread::id());
+    Flush(bounds);
+  });
+}
+
+/// Writes one frame, if none is being written and there is something to say. True: it has been
+/// taken over already.
+bool PeerLink::WriteFrame(const Bounds& bounds) {
   std::shared_ptr<Stream> to;
   std::optional<Hello> first;
   std::optional<lease::Heartbeat> beat;
@@ -68,8 +87,8 @@ void PeerLink::Flush(const Bounds& bounds) {
   std::vector<GroupMessage> messages;
   {
     std::scoped_lock lock(mutex);
-    if (stream == nullptr || stream->writing) return;
-    if (!hello && !heartbeat && !ack && urgent.empty() && bulk.empty()) return;
+    if (stream == nullptr || stream->writing) return false;
+    if (!hello && !heartbeat && !ack && urgent.empty() && bulk.empty()) return false;
     to = stream;
     to->writing = true;
     first = std::exchange(hello, std::nullopt);
@@ -101,7 +120,7 @@ void PeerLink::Flush(const Bounds& bounds) {
   metrics.sent_frames.Add();
   metrics.sent_messages.Add(messages.size());
   metrics.sent_bytes.Add(size);
-  to->Write(std::move(pieces));
+  return to->Write(std::move(pieces)) && Written(to);
 }
 
 bool PeerLink::Written(const std::shared_ptr<Stream>& written) {

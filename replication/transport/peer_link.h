@@ -1,17 +1,18 @@
 #pragma once
 
-#include <grpcpp/channel.h>
-
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "common/metrics.h"
+#include "common/runtime.h"
 #include "replication/transport/stream.h"
 #include "replication/transport/transport.h"
 
@@ -58,6 +59,8 @@ class PeerLink {
   bool Queue(GroupMessage message, uint64_t wanted_boot, const Bounds& bounds);
   /// Writes a frame of what is queued, unless one is being written. Any thread, no lock held.
   void Flush(const Bounds& bounds);
+  /// The same, on the calling thread, which runs `executor`, once what it has ready to run has run.
+  void FlushSoon(const IoPool::Executor& executor, const Bounds& bounds);
   /// A frame was taken over. Returns whether another may go.
   bool Written(const std::shared_ptr<Stream>& stream);
   /// Drops what is queued.
@@ -88,13 +91,18 @@ class PeerLink {
   size_t bulk_bytes = 0;
 
   std::shared_ptr<Stream> dialing;
-  std::shared_ptr<grpc::Channel> channel;
   SteadyClock::time_point next_dial;
   std::chrono::milliseconds backoff{0};
   uint64_t last_boot = 0;
   /// Processes of the node that have been followed by another.
   std::deque<uint64_t> superseded;
   std::string error;  ///< why there is no connection
+
+ private:
+  bool WriteFrame(const Bounds& bounds);
+
+  /// The thread whose FlushSoon() is still to come; that of another does not hold up its own.
+  std::atomic<std::thread::id> flusher_{};
 };
 
 }  // namespace onggi::transport

@@ -64,7 +64,16 @@ void Connection::Flush() {
     std::lock_guard lock(mutex_);
     frame = NextToWrite();
   }
-  if (frame != nullptr) StartWrite(&frame->message);
+  WriteOut(frame);
+}
+
+/// Frame after frame, for as long as the stream takes them at once.
+void Connection::WriteOut(Frame* frame) {
+  while (frame != nullptr && StartWrite(&frame->message)) {
+    std::lock_guard lock(mutex_);
+    TakeBack();
+    frame = NextToWrite();
+  }
 }
 
 void Connection::FlushSoon(const boost::asio::any_io_executor& executor) {
@@ -77,28 +86,22 @@ void Connection::FlushSoon(const boost::asio::any_io_executor& executor) {
   });
 }
 
-void Connection::OnWritten(bool ok) {
-  Frame* next = nullptr;
-  bool cancel = false, release;
+void Connection::TakeBack() {
+  std::unique_ptr<Frame> written = std::move(writing_);
+  if (written->bytes > kKeptFrameBytes || spare_ != nullptr) return;
+  written->message.Clear();
+  written->bytes = written->request_bytes = written->answer_bytes = 0;
+  spare_ = std::move(written);
+}
+
+void Connection::OnWritten() {
+  Frame* next;
   {
     std::lock_guard lock(mutex_);
-    std::unique_ptr<Frame> written = std::move(writing_);
-    if (written->bytes <= kKeptFrameBytes && spare_ == nullptr) {
-      written->message.Clear();
-      written->bytes = written->request_bytes = written->answer_bytes = 0;
-      spare_ = std::move(written);
-    }
-    if (!ok && !broken_) {
-      broken_ = true;
-      reason_ = Unavailable("the connection was lost");
-      cancel = !read_all_;
-    }
+    TakeBack();
     next = NextToWrite();
-    release = DueForRelease();
   }
-  if (next != nullptr) StartWrite(&next->message);
-  if (cancel) CancelStream();
-  if (release) ReleaseStream(reason_);
+  WriteOut(next);
 }
 
 void Connection::Start(PendingCall* call, SteadyTime now) {
@@ -293,12 +296,6 @@ void Connection::OnFrame(proto::RoutingFrame* frame) {
 
 // -- The end. ---------------------------------------------------------------------------------
 
-bool Connection::DueForRelease() {
-  if (!read_all_ || writing_ != nullptr || released_) return false;
-  released_ = true;
-  return true;
-}
-
 void Connection::Close(const Status& reason) {
   {
     std::lock_guard lock(mutex_);
@@ -306,34 +303,29 @@ void Connection::Close(const Status& reason) {
     broken_ = true;
     reason_ = reason;
   }
-  CancelStream();
+  CancelStream(reason);
 }
 
 void Connection::Refuse(const Status& reason) {
-  bool release;
   {
     std::lock_guard lock(mutex_);
     if (broken_) return;
     broken_ = true;
     reason_ = reason;
-    release = CanRefuse() && writing_ == nullptr && !released_;
-    if (release) released_ = true;
   }
-  if (release) {
-    ReleaseStream(reason);
+  if (CanRefuse()) {
+    RefuseStream(reason);
   } else {
-    CancelStream();
+    CancelStream(reason);
   }
 }
 
 void Connection::OnBroken() {
   std::vector<PendingCall*> ended;
-  bool release;
   {
     std::lock_guard lock(mutex_);
     if (!broken_) reason_ = Unavailable("the connection was lost");
     broken_ = true;
-    read_all_ = true;
     ended_.store(true, std::memory_order_release);
     const Status lost(Code::kUnknownOutcome,
                       "node " + peer().ToString() + ": " + reason_.message());
@@ -343,13 +335,9 @@ void Connection::OnBroken() {
     waiting_.clear();
     queued_bytes_.store(0, std::memory_order_relaxed);
     answer_bytes_.store(0, std::memory_order_relaxed);
-    release = DueForRelease();
   }
-  {
-    Resumptions resumptions;
-    for (PendingCall* call : ended) resumptions.Finish(call->gather);
-  }
-  if (release) ReleaseStream(reason_);
+  Resumptions resumptions;
+  for (PendingCall* call : ended) resumptions.Finish(call->gather);
 }
 
 void Connection::OnEnded(const Status& status) {

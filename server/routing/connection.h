@@ -58,8 +58,7 @@ class PendingCall {
 
 struct ConnectionLimits {
   ConnectionLimits() {}
-  /// A frame is closed at this size; gRPC takes 4 MB unless told otherwise, and one request may
-  /// take a frame beyond it by its own size.
+  /// A frame is closed at this size; one request may take a frame beyond it by its own size.
   size_t max_frame_bytes = size_t{1} << 20;
   /// Requests of ours that wait to be sent; more are refused.
   size_t max_queued_bytes = size_t{64} << 20;
@@ -72,7 +71,7 @@ struct ConnectionLimits {
   std::chrono::milliseconds silence{1'000};
 };
 
-/// What is told of a connection. Calls come on gRPC's threads, in the order of the stream.
+/// What is told of a connection. Calls come on the stream's thread, in its order.
 class ConnectionEvents {
  public:
   virtual ~ConnectionEvents() = default;
@@ -92,8 +91,8 @@ class ConnectionEvents {
 /// requests and ours, all in the frames of one stream. While a frame is being written everything
 /// gathers in the next one.
 ///
-/// Made by Network; keeps itself alive until gRPC is done with it. Thread-safe: one lock, never
-/// held while gRPC is called or anybody is told anything.
+/// Made by Network; the stream keeps it alive until it has ended. Thread-safe: one lock, never held
+/// while the stream is called or anybody is told anything.
 ///
 /// Failure: when the stream ends every call without an answer ends (PendingCall::status).
 /// Bounds: ConnectionLimits.
@@ -157,18 +156,18 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// Puts our hello before everything else. Once.
   void SayHello();
 
-  // What the ends of gRPC do. One write at a time.
-  virtual void StartWrite(const proto::RoutingFrame* frame) = 0;
-  /// Ends the call; OnBroken follows.
-  virtual void CancelStream() = 0;
-  /// No operation will be started on the stream any more. Once.
-  virtual void ReleaseStream(const Status& reason) = 0;
-  /// May ReleaseStream come while something is still being read, and tell the peer why?
+  // What the stream does. One write at a time.
+  /// True: the frame has been taken over, and OnWritten does not follow.
+  virtual bool StartWrite(const proto::RoutingFrame* frame) = 0;
+  /// Ends the call; OnBroken and OnEnded follow.
+  virtual void CancelStream(const Status& reason) = 0;
+  /// The same after what was written, and the peer is told why. Where CanRefuse().
+  virtual void RefuseStream(const Status& reason) = 0;
   virtual bool CanRefuse() const = 0;
 
   // What happens on the stream.
   void OnFrame(proto::RoutingFrame* frame);
-  void OnWritten(bool ok);
+  void OnWritten();
   /// Nothing more will be read.
   void OnBroken();
   /// The call is over. `status`: as gRPC has it; ok where it does not know.
@@ -189,13 +188,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
     SteadyTime deadline;
   };
 
+  void WriteOut(Frame* frame);
+
   // With the lock held.
   proto::RoutingFrame* FrameFor(size_t size);
   Frame* NextToWrite();
+  void TakeBack();
   PendingCall* TakeCall(uint64_t id);
   void FreeSlot(size_t index);
   void EndCall(size_t index, const Status& reason, std::vector<PendingCall*>* ended);
-  bool DueForRelease();
 
   template <class Result>
   void TakeAnswers(google::protobuf::RepeatedPtrField<Result>* results, Resumptions* resumptions);
@@ -217,17 +218,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::mutex mutex_;
   // Guarded by mutex_.
   std::deque<std::unique_ptr<Frame>> waiting_;
-  std::unique_ptr<Frame> writing_;  ///< with gRPC
+  std::unique_ptr<Frame> writing_;  ///< with the stream
   std::unique_ptr<Frame> spare_;    ///< written, kept for its memory
-  uint64_t frames_started_ = 0;     ///< given to gRPC
+  uint64_t frames_started_ = 0;     ///< given to the stream
   std::vector<Slot> slots_;
   std::vector<uint32_t> free_slots_;
   bool said_hello_ = false;
-  bool ready_ = false;     ///< the peer's hello is there
-  bool broken_ = false;    ///< nothing is written any more
-  bool read_all_ = false;  ///< nothing is read any more
-  bool released_ = false;
-  Status reason_;  ///< why broken
+  bool ready_ = false;   ///< the peer's hello is there
+  bool broken_ = false;  ///< nothing is written any more
+  Status reason_;        ///< why broken
   SteadyTime last_heard_;
   SteadyTime pinged_;  ///< when the last ping that nothing has followed went; or long ago
 };

@@ -15,102 +15,57 @@ namespace asio = boost::asio;
 
 using proto::RoutingFrame;
 
-/// Our end of a stream that we opened.
-class Network::Dialed final : public Connection,
-                              public grpc::ClientBidiReactor<RoutingFrame, RoutingFrame> {
- public:
-  Dialed(ConnectionEvents* events, const ConnectionLimits& limits, proto::RoutingHello hello,
-         NodeId peer, std::shared_ptr<grpc::Channel> channel)
-      : Connection(events, limits, std::move(hello)),
-        stub_(proto::RoutingService::NewStub(std::move(channel))) {
-    set_peer(peer);
-  }
+namespace {
 
+constexpr const char* kExchangeMethod = "/onggi.proto.RoutingService/Exchange";
+
+}  // namespace
+
+/// Our end of a stream, whoever called.
+class Network::Wire final : public Connection, public rpc::MessageStream::Events {
+ public:
+  Wire(ConnectionEvents* events, const ConnectionLimits& limits, proto::RoutingHello hello,
+       std::shared_ptr<rpc::MessageStream> stream, bool dialed)
+      : Connection(events, limits, std::move(hello)), stream_(std::move(stream)), dialed_(dialed) {}
+
+  bool dialed() const { return dialed_; }
+
+  /// Of a dialed one.
   void Run() {
-    self_ = shared_from_this();
-    stub_->async()->Exchange(&context_, this);
-    AddHold();  // writes come from everywhere
-    StartRead(&incoming_);
+    stream_->Start(std::static_pointer_cast<Wire>(shared_from_this()));
     SayHello();
     Flush();
-    StartCall();
   }
 
-  void OnReadDone(bool ok) override {
-    if (!ok) return OnBroken();
-    OnFrame(&incoming_);
-    incoming_.Clear();
-    StartRead(&incoming_);
-  }
-  void OnWriteDone(bool ok) override { OnWritten(ok); }
-  void OnDone(const grpc::Status& status) override {
-    const std::shared_ptr<Connection> self = std::move(self_);
-    OnEnded(rpc::FromGrpc(status));
-  }
+  /// Whose certificate it is. From the first message on.
+  bool IsNamed(const std::string& name) const { return rpc::IsNamed(stream_->peer_names(), name); }
 
- private:
-  void StartWrite(const RoutingFrame* frame) override {
-    grpc::ClientBidiReactor<RoutingFrame, RoutingFrame>::StartWrite(frame);
-  }
-  void CancelStream() override { context_.TryCancel(); }
-  void ReleaseStream(const Status&) override { RemoveHold(); }
-  bool CanRefuse() const override { return false; }
-
-  const std::unique_ptr<proto::RoutingService::Stub> stub_;
-  grpc::ClientContext context_;
-  RoutingFrame incoming_;
-  std::shared_ptr<Connection> self_;  ///< until OnDone
-};
-
-/// Our end of a stream that the peer opened.
-class Network::Accepted final : public Connection,
-                                public grpc::ServerBidiReactor<RoutingFrame, RoutingFrame> {
- public:
-  Accepted(ConnectionEvents* events, const ConnectionLimits& limits, proto::RoutingHello hello,
-           grpc::CallbackServerContext* context)
-      : Connection(events, limits, std::move(hello)), context_(context) {}
-
-  void Run() {
-    self_ = shared_from_this();
-    StartRead(&incoming_);
-  }
-
-  /// Whose certificate it is. During OnHello.
-  bool IsNamed(const std::string& name) const {
-    return rpc::PeerIsNamed(*context_->auth_context(), name);
-  }
-
-  void OnReadDone(bool ok) override {
-    if (!ok) return OnBroken();
-    OnFrame(&incoming_);
-    incoming_.Clear();
-    StartRead(&incoming_);
-  }
-  void OnWriteDone(bool ok) override { OnWritten(ok); }
-  void OnDone() override {
-    {
-      std::lock_guard lock(context_mutex_);
-      context_ = nullptr;
+  void OnMessage(std::string_view message) override {
+    if (!incoming_.ParseFromArray(message.data(), static_cast<int>(message.size()))) {
+      Close(Corruption("a frame that cannot be read"));
+      return;
     }
-    const std::shared_ptr<Connection> self = std::move(self_);
-    OnEnded(Status::Ok());
+    OnFrame(&incoming_);
+  }
+  void OnWritten() override { Connection::OnWritten(); }
+  void OnEnded(const grpc::Status& status) override {
+    OnBroken();
+    Connection::OnEnded(rpc::FromGrpc(status));
   }
 
  private:
-  void StartWrite(const RoutingFrame* frame) override {
-    grpc::ServerBidiReactor<RoutingFrame, RoutingFrame>::StartWrite(frame);
+  bool StartWrite(const RoutingFrame* frame) override {
+    std::vector<rpc::MessagePiece> pieces(1);
+    frame->SerializeToString(&pieces[0].bytes);
+    return stream_->Write(std::move(pieces));
   }
-  void CancelStream() override {
-    std::lock_guard lock(context_mutex_);
-    if (context_ != nullptr) context_->TryCancel();
-  }
-  void ReleaseStream(const Status& reason) override { Finish(rpc::ToGrpc(reason)); }
-  bool CanRefuse() const override { return true; }
+  void CancelStream(const Status& reason) override { stream_->Abort(rpc::ToGrpc(reason)); }
+  void RefuseStream(const Status& reason) override { stream_->End(rpc::ToGrpc(reason)); }
+  bool CanRefuse() const override { return !dialed_; }
 
-  std::mutex context_mutex_;
-  grpc::CallbackServerContext* context_;  ///< until OnDone
+  const std::shared_ptr<rpc::MessageStream> stream_;
+  const bool dialed_;
   RoutingFrame incoming_;
-  std::shared_ptr<Connection> self_;  ///< until OnDone
 };
 
 Network::Network(NetworkOptions options, asio::any_io_executor executor,
@@ -238,36 +193,22 @@ void Network::Tick() {
 
 void Network::Dial(NodeId node) {
   Peer peer;
-  std::shared_ptr<grpc::Channel> channel;
   {
     std::shared_lock lock(mutex_);
     const auto link = links_.find(node);
     if (link == links_.end()) return;
     peer = link->second.peer;
-    channel = link->second.channel;
   }
-  if (channel == nullptr) {
-    rpc::ChannelOptions channel_options;
-    channel_options.server_name = peer.certificate_name;
-    channel_options.own_connection = true;
-    channel_options.min_reconnect = options_.min_redial;
-    channel_options.max_reconnect = options_.max_redial;
-    auto made = rpc::MakeChannel(peer.endpoint, options_.tls, channel_options);
-    std::unique_lock lock(mutex_);
-    const auto link = links_.find(node);
-    if (link == links_.end()) return;
-    if (!made.ok()) {
-      link->second.dialing = false;
-      link->second.next_dial = std::chrono::steady_clock::now() + options_.max_redial;
-      log::Error("cannot make a connection", "node", node, "status", made.status());
-      return;
-    }
-    channel = link->second.channel = *std::move(made);
-  }
+  rpc::MessageStream::Options options;
+  options.tls = options_.tls;
   ConnectionEvents* const events = this;
-  auto connection =
-      std::make_shared<Dialed>(events, options_.limits, HelloTo(node), node, std::move(channel));
-  if (Register(connection)) connection->Run();
+  auto wire = std::make_shared<Wire>(
+      events, options_.limits, HelloTo(node),
+      rpc::MessageStream::Dial(options_.io->executor(node.value % options_.io->size()), options,
+                               peer.endpoint, kExchangeMethod, peer.certificate_name),
+      /*dialed=*/true);
+  wire->set_peer(node);
+  if (Register(wire)) wire->Run();
 }
 
 bool Network::Register(const std::shared_ptr<Connection>& connection) {
@@ -277,18 +218,18 @@ bool Network::Register(const std::shared_ptr<Connection>& connection) {
   return true;
 }
 
-grpc::ServerBidiReactor<RoutingFrame, RoutingFrame>* Network::Exchange(
-    grpc::CallbackServerContext* context) {
-  class Refusal final : public grpc::ServerBidiReactor<RoutingFrame, RoutingFrame> {
-   public:
-    Refusal() { Finish(rpc::ToGrpc(Unavailable("the node is stopping"))); }
-    void OnDone() override { delete this; }
-  };
-  ConnectionEvents* const events = this;
-  auto connection = std::make_shared<Accepted>(events, options_.limits, HelloTo(NodeId()), context);
-  if (!Register(connection)) return new Refusal();
-  connection->Run();
-  return connection.get();
+void Network::AddTo(rpc::StreamServer* server) {
+  server->Add(kExchangeMethod,
+              [this](const std::shared_ptr<rpc::MessageStream>& stream,
+                     grpc::Status* refusal) -> std::shared_ptr<Wire> {
+                ConnectionEvents* const events = this;
+                auto wire =
+                    std::make_shared<Wire>(events, options_.limits, HelloTo(NodeId()), stream,
+                                           /*dialed=*/false);
+                if (Register(wire)) return wire;
+                *refusal = rpc::ToGrpc(Unavailable("the node is stopping"));
+                return nullptr;
+              });
 }
 
 proto::RoutingHello Network::HelloTo(NodeId peer) const {
@@ -337,9 +278,8 @@ Status Network::OnHello(const std::shared_ptr<Connection>& connection,
       return Unavailable("node " + node.ToString() + " is not known here (yet)");
     }
     Link& link = found->second;
-    if (const auto* accepted = dynamic_cast<const Accepted*>(connection.get());
-        accepted != nullptr && !options_.tls.disabled() && !link.peer.certificate_name.empty() &&
-        !accepted->IsNamed(link.peer.certificate_name)) {
+    if (options_.tls != nullptr && !link.peer.certificate_name.empty() &&
+        !static_cast<const Wire&>(*connection).IsNamed(link.peer.certificate_name)) {
       return {Code::kInvalidArgument, "the certificate is not that of node " + node.ToString()};
     }
     connection->set_peer(node);
@@ -362,7 +302,7 @@ void Network::OnRequests(const std::shared_ptr<Connection>& connection, RoutingF
 }
 
 void Network::OnClosed(const std::shared_ptr<Connection>& connection, const Status& reason) {
-  const bool dialed = dynamic_cast<const Dialed*>(connection.get()) != nullptr;
+  const bool dialed = static_cast<const Wire&>(*connection).dialed();
   if (handler_ != nullptr) handler_->OnClosed(connection);
   bool tell = false, was_connected = false;
   {

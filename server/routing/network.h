@@ -17,9 +17,9 @@
 #include "common/async_scope.h"
 #include "common/ids.h"
 #include "common/metrics.h"
-#include "common/proto/routing.grpc.pb.h"
-#include "common/rpc/channel.h"
-#include "common/rpc/tls.h"
+#include "common/proto/routing.pb.h"
+#include "common/rpc/stream_server.h"
+#include "common/runtime.h"
 #include "server/routing/connection.h"
 
 namespace onggi::routing {
@@ -41,8 +41,9 @@ struct NetworkOptions {
   NodeId self;
   std::string zone;
   std::string cluster_id;
-  uint64_t boot = 0;  ///< random for each process, never 0
-  rpc::TlsOptions tls;
+  uint64_t boot = 0;                      ///< random for each process, never 0
+  std::shared_ptr<rpc::TlsSessions> tls;  ///< null: plain text
+  IoPool* io = nullptr;  ///< whose threads the dialed streams run on; outlives the network
   ConnectionLimits limits;
   /// What this node says it speaks; a peer without a version in common is refused.
   uint32_t oldest_version = kOldestWireVersion;
@@ -57,7 +58,7 @@ struct NetworkOptions {
 class RequestHandler {
  public:
   virtual ~RequestHandler() = default;
-  /// On a gRPC thread. Answers go through Connection::Add. The frame may be taken apart.
+  /// On the stream's thread. Answers go through Connection::Add. The frame may be taken apart.
   virtual void OnRequests(const std::shared_ptr<Connection>& from, proto::RoutingFrame* frame) = 0;
   /// Nobody waits for answers to the peer's requests any more.
   virtual void OnClosed(const std::shared_ptr<Connection>& from) = 0;
@@ -67,17 +68,19 @@ class RequestHandler {
 /// number dials, and goes on trying; a peer that is not connected costs a request nothing but the
 /// look.
 ///
-/// Also the gRPC service that the peers dial: added to the server by main, who makes this before
-/// the server and stops it before the server is stopped. Thread-safe.
-class Network final : public proto::RoutingService::CallbackService, private ConnectionEvents {
+/// AddTo() the server that the peers dial; made before it, and stopped before it is stopped.
+/// Thread-safe.
+class Network final : private ConnectionEvents {
  public:
   /// `executor`: a single thread, for timers. `handler` may be set later, before the first peer.
   /// Metrics go to `registry`, if there is one.
   Network(NetworkOptions options, boost::asio::any_io_executor executor,
           metrics::Registry* registry);
-  ~Network() override;
+  ~Network();
 
   void SetHandler(RequestHandler* handler) { handler_ = handler; }
+  /// Has the server bring the calls of peers here.
+  void AddTo(rpc::StreamServer* server);
   /// Starts its timer.
   void Start();
   /// Ends every connection, and waits until they are over. Not on the executor's thread.
@@ -98,15 +101,10 @@ class Network final : public proto::RoutingService::CallbackService, private Con
     on_connected_ = std::move(listener);
   }
 
-  grpc::ServerBidiReactor<proto::RoutingFrame, proto::RoutingFrame>* Exchange(
-      grpc::CallbackServerContext* context) override;
-
  private:
-  class Dialed;
-  class Accepted;
+  class Wire;
   struct Link {
     Peer peer;
-    std::shared_ptr<grpc::Channel> channel;
     std::shared_ptr<Connection> connection;  ///< introduced
     bool dialing = false;
     SteadyTime next_dial;

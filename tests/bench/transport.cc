@@ -15,7 +15,6 @@
 #include <thread>
 #include <vector>
 
-#include "common/rpc/server.h"
 #include "replication/transport/grpc_transport.h"
 
 namespace onggi::transport {
@@ -32,16 +31,15 @@ class Node : public MessageHandler {
     options.boot = id * 1000;
     options.leases = &leases_;
     options.metrics = &metrics_;
-    auto made = GrpcTransport::Make(options, this);
-    CHECK(made.ok());
-    transport = std::move(made).value();
-    server_.AddService(transport->service());
-    CHECK(server_.Start().ok());
+    options.io = &io_;
+    transport = std::make_unique<GrpcTransport>(options, this);
+    transport->AddTo(&server_);
+    CHECK(server_.Start("127.0.0.1:0").ok());
     transport->Start();
   }
   ~Node() override {
     transport->Stop();
-    server_.Stop(std::chrono::milliseconds(0));
+    server_.Stop();
   }
 
   void OnPeerConnected(NodeId, uint64_t) override { connected = true; }
@@ -59,7 +57,8 @@ class Node : public MessageHandler {
   const NodeId id_;
   lease::NodeLeases leases_;
   metrics::Registry metrics_;
-  rpc::RpcServer server_{rpc::ServerOptions()};
+  IoPool io_{1, "peer"};
+  rpc::StreamServer server_{&io_, rpc::MessageStream::Options()};
 };
 
 /// Acknowledges every Append.

@@ -285,13 +285,13 @@ class Cluster:
     def add_node(self, arguments=(), zone=None):
         number = len(self.nodes) + 1
         name = f"node{number}"
-        host, ports = self._place(name, 3)
+        host, ports = self._place(name, 4)
         zone = zone or chr(ord("a") + (number - 1) % self.zones)
         data = self.data_directories.get(name, self.directory / name)
         member = Member(self, name, [
             binary(), "node", "--etcd", self.etcd_endpoints, "--bind", host, "--insecure", "--zone", zone,
             "--data-dir", data, "--aws-port", ports[0], "--grpc-port", ports[1],
-            "--admin-port", ports[2], *self.node_arguments, *arguments])
+            "--admin-port", ports[2], "--peer-port", ports[3], *self.node_arguments, *arguments])
         member.data = Path(data)
         member.endpoint = f"http://{host}:{ports[0]}"
         member.rpc = f"{host}:{ports[1]}"

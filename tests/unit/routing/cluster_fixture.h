@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "common/rpc/server.h"
+#include "common/rpc/stream_server.h"
 #include "common/runtime.h"
 #include "replication/log/log_store.h"
 #include "replication/metadata/embedded_store.h"
@@ -91,14 +91,14 @@ class ClusterNode {
     options.boot = boot_;
     options.limits = limits_;
     options.tick = std::chrono::milliseconds(10);
+    options.io = io_.get();
     network_ = std::make_unique<Network>(options, io_->executor(0), nullptr);
     server_ = std::make_unique<Server>(id_, manager_.get(), routes_.get(), io_.get(), server_limits,
                                        nullptr);
     network_->SetHandler(server_.get());
-    rpc_ = std::make_unique<rpc::RpcServer>(
-        rpc::ServerOptions("127.0.0.1:" + std::to_string(port), rpc::TlsOptions()));
-    rpc_->AddService(network_.get());
-    const Status listening = rpc_->Start();
+    peers_ = std::make_unique<rpc::StreamServer>(io_.get(), rpc::MessageStream::Options());
+    network_->AddTo(peers_.get());
+    const Status listening = peers_->Start("127.0.0.1:" + std::to_string(port));
     CHECK_MSG(listening.ok(), listening.ToString());
   }
 
@@ -107,7 +107,7 @@ class ClusterNode {
     if (io_ == nullptr) return;
     if (router_ != nullptr) router_->Stop();
     network_->Stop();
-    rpc_->Stop(std::chrono::milliseconds(100));
+    peers_->Stop();
     server_->Stop();
     manager_->Stop();
     routes_->Stop();
@@ -116,7 +116,7 @@ class ClusterNode {
     io_->Stop();
     blocking_->WaitIdle();
     server_.reset();
-    rpc_.reset();
+    peers_.reset();
     network_.reset();
     routes_.reset();
     manager_.reset();
@@ -127,7 +127,7 @@ class ClusterNode {
   }
 
   NodeId id() const { return id_; }
-  std::string endpoint() const { return "127.0.0.1:" + std::to_string(rpc_->port()); }
+  std::string endpoint() const { return "127.0.0.1:" + std::to_string(peers_->port()); }
   Router& router() { return *router_; }
   RouteMap& routes() { return *routes_; }
   Network& network() { return *network_; }
@@ -245,7 +245,7 @@ class ClusterNode {
   std::unique_ptr<RouteMap> routes_;
   std::unique_ptr<Network> network_;
   std::unique_ptr<Server> server_;
-  std::unique_ptr<rpc::RpcServer> rpc_;
+  std::unique_ptr<rpc::StreamServer> peers_;
   std::unique_ptr<Router> router_;
   dynamodb::Catalog catalog_;
   dynamodb::Scope scope_{"default", "us-east-1", "000000000000"};

@@ -5,7 +5,6 @@
 #include <condition_variable>
 #include <thread>
 
-#include "common/rpc/server.h"
 #include "common/runtime.h"
 #include "server/routing/wire.h"
 #include "tests/unit/partition/node_fixture.h"
@@ -28,23 +27,23 @@ class Station final : public RequestHandler {
     options.boot = id;
     options.limits = limits;
     options.tick = milliseconds(10);
+    options.io = &io_;
     network_ = std::make_unique<Network>(options, io_.executor(0), &registry_);
     network_->SetHandler(this);
-    rpc_ = std::make_unique<rpc::RpcServer>(rpc::ServerOptions("127.0.0.1:0", rpc::TlsOptions()));
-    rpc_->AddService(network_.get());
-    CHECK(rpc_->Start().ok());
+    network_->AddTo(&server_);
+    CHECK(server_.Start("127.0.0.1:0").ok());
     network_->Start();
   }
   ~Station() override {
     network_->Stop();
-    rpc_->Stop(milliseconds(100));
+    server_.Stop();
     io_.Stop();
   }
 
   Network& network() { return *network_; }
   Peer peer() const {
     Peer peer;
-    peer.endpoint = "127.0.0.1:" + std::to_string(rpc_->port());
+    peer.endpoint = "127.0.0.1:" + std::to_string(server_.port());
     return peer;
   }
   std::string Metrics() const { return registry_.TextExposition(); }
@@ -98,7 +97,7 @@ class Station final : public RequestHandler {
   IoPool io_{2};
   metrics::Registry registry_;
   std::unique_ptr<Network> network_;
-  std::unique_ptr<rpc::RpcServer> rpc_;
+  rpc::StreamServer server_{&io_, rpc::MessageStream::Options()};
 };
 
 void Introduce(Station* a, uint64_t a_id, Station* b, uint64_t b_id) {

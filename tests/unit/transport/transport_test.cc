@@ -11,7 +11,7 @@
 
 #include "common/proto/replication.grpc.pb.h"
 #include "common/rpc/channel.h"
-#include "common/rpc/server.h"
+#include "common/rpc/stream_server.h"
 #include "replication/transport/grpc_transport.h"
 #include "tests/unit/transport/certificates.h"
 
@@ -92,7 +92,9 @@ class Recorder final : public MessageHandler {
 /// A node that has nothing but its transport.
 class TestNode {
  public:
-  explicit TestNode(uint64_t id, std::function<void(TransportOptions*)> change = {}) : id_(id) {
+  explicit TestNode(uint64_t id, std::function<void(TransportOptions*)> change = {},
+                    rpc::TlsOptions tls = {})
+      : id_(id), tls_(std::move(tls)) {
     static std::atomic<uint64_t> next_boot{100};
     options_.cluster_id = "test";
     options_.self = NodeId(id);
@@ -105,19 +107,23 @@ class TestNode {
   ~TestNode() { Stop(); }
 
   void Start(int port = 0) {
-    auto made = GrpcTransport::Make(options_, &recorder);
-    CHECK_MSG(made.ok(), made.status().ToString());
-    transport_ = std::move(made).value();
-    rpc::ServerOptions server_options("127.0.0.1:" + std::to_string(port), options_.tls);
-    server_ = std::make_unique<rpc::RpcServer>(server_options);
-    server_->AddService(transport_->service());
-    const Status status = server_->Start();
+    rpc::MessageStream::Options streams;
+    if (!tls_.disabled()) {
+      auto loaded = rpc::TlsSessions::Load(tls_);
+      CHECK_MSG(loaded.ok(), loaded.status().ToString());
+      streams.tls = options_.tls = *std::move(loaded);
+    }
+    options_.io = &io_;
+    transport_ = std::make_unique<GrpcTransport>(options_, &recorder);
+    server_ = std::make_unique<rpc::StreamServer>(&io_, streams);
+    transport_->AddTo(server_.get());
+    const Status status = server_->Start("127.0.0.1:" + std::to_string(port));
     CHECK_MSG(status.ok(), status.ToString());
     transport_->Start();
   }
   void Stop() {
     if (transport_ != nullptr) transport_->Stop();
-    if (server_ != nullptr) server_->Stop(0ms);
+    if (server_ != nullptr) server_->Stop();
     server_ = nullptr;
     transport_ = nullptr;
   }
@@ -136,10 +142,12 @@ class TestNode {
 
  private:
   const uint64_t id_;
+  const rpc::TlsOptions tls_;
+  IoPool io_{1, "peer"};
   TransportOptions options_;
   std::unique_ptr<lease::NodeLeases> leases_;
   std::unique_ptr<GrpcTransport> transport_;
-  std::unique_ptr<rpc::RpcServer> server_;
+  std::unique_ptr<rpc::StreamServer> server_;
 };
 
 void Introduce(TestNode& a, TestNode& b) {
@@ -227,13 +235,22 @@ TEST(Transport, ThreeNodesConnectPairwise) {
 }
 
 TEST(Transport, CoalescesWhatWaits) {
-  TestNode a(1), b(2);
+  IoPool senders(2);
+  TestNode a(1, [&](TransportOptions* options) { options->senders = &senders; });
+  TestNode b(2);
   a.Start();
   b.Start();
   Connect(a, b);
-  for (uint64_t i = 1; i <= 20'000; ++i) ASSERT_TRUE(a.transport().Send(b.id(), Numbered(i)));
+  for (uint64_t i = 1; i <= 20'000; ++i) {
+    boost::asio::post(senders.executor(i % 2),
+                      [&, i] { EXPECT_TRUE(a.transport().Send(b.id(), Numbered(i))); });
+  }
   ASSERT_TRUE(b.recorder.WaitAppends(20'000));
   EXPECT_LT(b.recorder.frames_, 10'000);
+  // From a thread that is none of them.
+  EXPECT_TRUE(a.transport().Send(b.id(), Numbered(20'001)));
+  EXPECT_TRUE(b.recorder.WaitAppends(20'001));
+  senders.Join();
 }
 
 TEST(Transport, AcknowledgementsOvertakeAppendsThatWait) {
@@ -489,8 +506,8 @@ class TransportTls : public testing::Test {
 };
 
 TEST_F(TransportTls, ConnectsNodesThatProveTheirNames) {
-  TestNode a(1, [&](TransportOptions* o) { o->tls = authority_.Issue("node-a"); });
-  TestNode b(2, [&](TransportOptions* o) { o->tls = authority_.Issue("node-b"); });
+  TestNode a(1, {}, authority_.Issue("node-a"));
+  TestNode b(2, {}, authority_.Issue("node-b"));
   a.Start();
   b.Start();
   a.transport().SetPeers({{b.id(), b.peer("node-b")}});
@@ -501,8 +518,8 @@ TEST_F(TransportTls, ConnectsNodesThatProveTheirNames) {
 }
 
 TEST_F(TransportTls, RefusesACallerWithAnotherName) {
-  TestNode a(1, [&](TransportOptions* o) { o->tls = authority_.Issue("node-x"); });
-  TestNode b(2, [&](TransportOptions* o) { o->tls = authority_.Issue("node-b"); });
+  TestNode a(1, {}, authority_.Issue("node-x"));
+  TestNode b(2, {}, authority_.Issue("node-b"));
   a.Start();
   b.Start();
   a.transport().SetPeers({{b.id(), b.peer("node-b")}});
@@ -512,8 +529,8 @@ TEST_F(TransportTls, RefusesACallerWithAnotherName) {
 }
 
 TEST_F(TransportTls, RefusesAnAnswererWithAnotherName) {
-  TestNode a(1, [&](TransportOptions* o) { o->tls = authority_.Issue("node-a"); });
-  TestNode b(2, [&](TransportOptions* o) { o->tls = authority_.Issue("node-x"); });
+  TestNode a(1, {}, authority_.Issue("node-a"));
+  TestNode b(2, {}, authority_.Issue("node-x"));
   a.Start();
   b.Start();
   a.transport().SetPeers({{b.id(), b.peer("node-b")}});
@@ -526,8 +543,8 @@ TEST_F(TransportTls, RefusesAnAnswererWithAnotherName) {
 
 TEST_F(TransportTls, RefusesAnotherAuthority) {
   TestAuthority other(directory_.path(), "other");
-  TestNode a(1, [&](TransportOptions* o) { o->tls = other.Issue("node-a"); });
-  TestNode b(2, [&](TransportOptions* o) { o->tls = authority_.Issue("node-b"); });
+  TestNode a(1, {}, other.Issue("node-a"));
+  TestNode b(2, {}, authority_.Issue("node-b"));
   a.Start();
   b.Start();
   a.transport().SetPeers({{b.id(), b.peer("node-b")}});
