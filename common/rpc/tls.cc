@@ -2,15 +2,8 @@
 
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
-#include <openssl/bio.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <iterator>
-
+#include "common/pem.h"
 #include "common/text.h"
 
 namespace onggi::rpc {
@@ -18,56 +11,22 @@ namespace {
 
 using Provider = grpc::experimental::FileWatcherCertificateProvider;
 
-struct FreeBio {
-  void operator()(BIO* bio) const { BIO_free(bio); }
-};
-struct FreeX509 {
-  void operator()(X509* certificate) const { X509_free(certificate); }
-};
-struct FreeKey {
-  void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
-};
-using Bio = std::unique_ptr<BIO, FreeBio>;
-
-Result<std::string> ReadAll(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (!file || text.empty()) {
-    return InvalidArgument("TLS: cannot read " + path +
-                           (errno != 0 ? std::string(": ") + std::strerror(errno) : ": empty"));
-  }
-  return text;
-}
-
-Result<std::unique_ptr<X509, FreeX509>> ReadCertificate(const std::string& path) {
-  ASSIGN_OR_RETURN(const std::string text, ReadAll(path));
-  const Bio bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
-  std::unique_ptr<X509, FreeX509> certificate(
-      PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
-  if (!certificate) return InvalidArgument("TLS: no PEM certificate in " + path);
-  return certificate;
-}
-
 /// gRPC's file watcher only logs what is wrong with its files, and then every connection fails: say
 /// it at the start instead.
 Status CheckFiles(const TlsOptions& tls) {
-  if (!tls.ca_file.empty()) RETURN_IF_ERROR(ReadCertificate(tls.ca_file).status());
+  if (!tls.ca_file.empty()) {
+    ASSIGN_OR_RETURN(const std::string text, pem::ReadFile(tls.ca_file));
+    RETURN_IF_ERROR(pem::ParseCertificates(text, tls.ca_file).status());
+  }
   if (tls.cert_file.empty() != tls.key_file.empty()) {
     return InvalidArgument("TLS: certificate and key go together");
   }
   if (tls.cert_file.empty()) return Status::Ok();
-  ASSIGN_OR_RETURN(const auto certificate, ReadCertificate(tls.cert_file));
-  ASSIGN_OR_RETURN(const std::string text, ReadAll(tls.key_file));
-  const Bio bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
-  // The empty password callback keeps OpenSSL from asking on the terminal for an encrypted key.
-  const std::unique_ptr<EVP_PKEY, FreeKey> key(PEM_read_bio_PrivateKey(
-      bio.get(), nullptr, [](char*, int, int, void*) { return 0; }, nullptr));
-  if (!key) return InvalidArgument("TLS: no PEM private key without a password in " + tls.key_file);
-  if (X509_check_private_key(certificate.get(), key.get()) != 1) {
-    return InvalidArgument("TLS: " + tls.key_file + " is not the key of " + tls.cert_file);
-  }
-  return Status::Ok();
+  ASSIGN_OR_RETURN(const std::string chain_text, pem::ReadFile(tls.cert_file));
+  ASSIGN_OR_RETURN(const auto chain, pem::ParseCertificates(chain_text, tls.cert_file));
+  ASSIGN_OR_RETURN(const std::string key_text, pem::ReadFile(tls.key_file));
+  ASSIGN_OR_RETURN(const auto key, pem::ParsePrivateKey(key_text, tls.key_file));
+  return pem::CheckPair(*chain.front(), *key, tls.cert_file, tls.key_file);
 }
 
 std::shared_ptr<Provider> MakeProvider(const TlsOptions& tls) {

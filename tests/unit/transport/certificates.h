@@ -1,61 +1,21 @@
 #pragma once
 
-#include <cstdlib>
-#include <filesystem>
 #include <string>
 
-#include "common/check.h"
 #include "common/rpc/tls.h"
+#include "tests/unit/common/certificates.h"
 
 namespace onggi {
 
-/// A directory of its own, removed at the end.
-class TestDirectory {
+/// An authority whose certificates are for gRPC.
+class TestAuthority : public PemAuthority {
  public:
-  TestDirectory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "onggi-XXXXXX").string();
-    CHECK(::mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
-  }
-  ~TestDirectory() {
-    std::error_code error;
-    std::filesystem::remove_all(path_, error);
-  }
-  TestDirectory(const TestDirectory&) = delete;
-  TestDirectory& operator=(const TestDirectory&) = delete;
-  const std::string& path() const { return path_; }
+  using PemAuthority::PemAuthority;
 
- private:
-  std::string path_;
-};
-
-/// An authority made by openssl, and certificates of it.
-class TestAuthority {
- public:
-  explicit TestAuthority(const std::string& directory, const std::string& name = "ca")
-      : directory_(directory), name_(name) {
-    Run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=" +
-        name + " -keyout " + name + ".key -out " + name + ".crt");
-  }
-
-  /// A certificate that carries `name`, for both ends of a connection.
   rpc::TlsOptions Issue(const std::string& name) const {
-    const std::string file = name_ + "-" + name;
-    Run("openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=" + name +
-        " -keyout " + file + ".key -out " + file + ".csr");
-    Run("printf 'subjectAltName=DNS:" + name + "\\n' > " + file + ".ext");
-    Run("openssl x509 -req -in " + file + ".csr -CA " + name_ + ".crt -CAkey " + name_ +
-        ".key -CAcreateserial -days 2 -extfile " + file + ".ext -out " + file + ".crt");
-    const std::string base = directory_ + "/" + file;
-    return {directory_ + "/" + name_ + ".crt", base + ".crt", base + ".key"};
+    const TestCertificate made = PemAuthority::Issue(name);
+    return {made.ca_file, made.cert_file, made.key_file};
   }
-
- private:
-  void Run(const std::string& command) const {
-    CHECK(std::system(("cd " + directory_ + " && " + command + " > log 2>&1").c_str()) == 0);
-  }
-  const std::string directory_;
-  const std::string name_;
 };
 
 }  // namespace onggi
