@@ -3,9 +3,9 @@
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
 #include <cerrno>
 #include <limits>
 
@@ -45,6 +45,7 @@ int DefaultStatus(ServerError error) {
     case ServerError::kUnsupportedEncoding: return 501;
     case ServerError::kRequestTimeout: return 408;
     case ServerError::kOverloaded: return 503;
+    case ServerError::kPlainHttp: return 400;
   }
   return 500;
 }
@@ -65,8 +66,15 @@ Connection::Connection(Worker& worker, Socket socket, const boost::asio::ip::tcp
     : worker_(worker), socket_(std::move(socket)), remote_(remote) {}
 
 void Connection::WaitReadable() {
-  socket_.async_wait(boost::asio::socket_base::wait_read,
-                     [this](const error_code& ec) { OnReadable(ec); });
+  auto what = boost::asio::socket_base::wait_read;
+  if (tls_ != nullptr) {
+    if (tls_->has_more()) {
+      // Behind what else this thread has to do: others get their turn.
+      return boost::asio::post(worker_.io_, [this] { OnReadable(error_code()); });
+    }
+    if (tls_->read_wants_write()) what = boost::asio::socket_base::wait_write;
+  }
+  socket_.async_wait(what, [this](const error_code& ec) { OnReadable(ec); });
 }
 
 void Connection::WaitWritable() {
@@ -74,7 +82,26 @@ void Connection::WaitWritable() {
                      [this](const error_code& ec) { OnWritable(ec); });
 }
 
-void Connection::Close() { worker_.Remove(this); }
+void Connection::Close() {
+  if (tls_ != nullptr) tls_->Shutdown();
+  worker_.Remove(this);
+}
+
+ssize_t Connection::Receive(std::span<char> room) {
+  if (tls_ != nullptr) return tls_->Read(room);
+  return ::recv(socket_.native_handle(), room.data(), room.size(), 0);
+}
+
+ssize_t Connection::Send(iovec* parts, size_t count) {
+  if (tls_ != nullptr) return tls_->Write(parts[0].iov_base, parts[0].iov_len);
+  if (count == 1) {
+    return ::send(socket_.native_handle(), parts[0].iov_base, parts[0].iov_len, MSG_NOSIGNAL);
+  }
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = count;
+  return ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL);
+}
 
 void Connection::SetDeadline(SteadyTime deadline) {
   deadline_ = deadline;
@@ -147,7 +174,7 @@ void Connection::ReadSome() {
       AnswerError(ServerError::kOverloaded);
       return Process();
     }
-    const ssize_t n = ::recv(socket_.native_handle(), room.data(), room.size(), 0);
+    const ssize_t n = Receive(room);
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno != EAGAIN && errno != EWOULDBLOCK) {
@@ -360,15 +387,7 @@ Connection::Sent Connection::Flush() {
                         exchange.response.body.size() - exchange.body_sent};
     }
     if (count == 0) break;
-    ssize_t n;
-    if (count == 1) {
-      n = ::send(socket_.native_handle(), parts[0].iov_base, parts[0].iov_len, MSG_NOSIGNAL);
-    } else {
-      msghdr message{};
-      message.msg_iov = parts;
-      message.msg_iovlen = count;
-      n = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL);
-    }
+    const ssize_t n = Send(parts, count);
     if (n < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) {
@@ -420,6 +439,11 @@ void Connection::Linger() {
   // rest of what it sends is thrown away for a while (RFC 9112, 9.6).
   if (state_ != State::kLingering) {
     state_ = State::kLingering;
+    if (tls_ != nullptr) {
+      tls_->Shutdown();
+      // What still comes is thrown away as it is.
+      tls_.reset();
+    }
     error_code ignored;
     socket_.shutdown(Socket::shutdown_send, ignored);
     if (exchange_) worker_.ReturnExchange(std::move(exchange_));
@@ -454,7 +478,7 @@ void Connection::OnDeadline() {
 
 void Connection::Drain() {
   // Others notice when they finish the request in hand.
-  if (state_ != State::kIdle) return;
+  if (state_ != State::kIdle && state_ != State::kHandshaking) return;
   error_code ignored;
   socket_.cancel(ignored);
 }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/uio.h>
+
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -15,13 +17,14 @@
 
 #include "common/http/request_reader.h"
 #include "common/http/server.h"
+#include "common/http/tls.h"
 #include "common/metrics.h"
 
 namespace onggi::http {
 
 /// The server's metrics; all nullptr when there is no registry.
 struct ServerMetrics {
-  void Register(metrics::Registry& registry, const std::string& endpoint);
+  void Register(metrics::Registry& registry, const std::string& endpoint, bool tls);
 
   metrics::Counter* accepted = nullptr;
   metrics::Counter* refused = nullptr;
@@ -34,6 +37,13 @@ struct ServerMetrics {
   metrics::Counter* write_timeouts = nullptr;
   metrics::Counter* errors = nullptr;    ///< requests the server itself refused
   metrics::Counter* vanished = nullptr;  ///< clients that went away before their answer
+
+  // With TLS only.
+  metrics::Counter* handshakes = nullptr;
+  metrics::Counter* handshake_timeouts = nullptr;
+  metrics::Counter* handshakes_vanished = nullptr;
+  metrics::Counter* handshake_errors = nullptr;
+  metrics::Counter* plain_http = nullptr;  ///< HTTP instead of a handshake
 };
 
 inline void Add(metrics::Counter* counter, uint64_t n = 1) {
@@ -129,6 +139,9 @@ class Worker {
 /// One client. A state machine with exactly one thing outstanding at any time: a wait for the
 /// socket to be readable or writable, or a handler; whoever completes it goes on or deletes the
 /// connection.
+///
+/// With TLS (common/http/tls.h) it begins with a handshake (handshake.cc); from then on only the
+/// two calls that touch the socket differ, Receive and Send.
 class Connection {
  public:
   using Socket = boost::asio::basic_stream_socket<boost::asio::ip::tcp,
@@ -136,21 +149,33 @@ class Connection {
 
   Connection(Worker& worker, Socket socket, const boost::asio::ip::tcp::endpoint& remote);
 
-  void Start() { WaitReadable(); }
+  void Start();
   void Drain();
   void Cut();
 
  private:
   friend class Worker;
 
-  enum class State : uint8_t { kIdle, kReading, kHandling, kWriting, kLingering };
+  enum class State : uint8_t { kHandshaking, kIdle, kReading, kHandling, kWriting, kLingering };
 
+  void WaitHandshake(boost::asio::socket_base::wait_type what);
+  void OnHandshake(boost::system::error_code ec);
+  /// Looks at the client's first byte, and makes tls_ if TLS begins with it. False: the connection
+  /// waits, or ends, or is deleted.
+  bool BeginTls();
+  void OnHandshakeFailed();
+
+  /// OnReadable as soon as Receive may have something.
   void WaitReadable();
   void WaitWritable();
   void OnReadable(boost::system::error_code ec);
   void OnWritable(boost::system::error_code ec);
   void OnHandled(std::exception_ptr error);
   void OnDeadline();
+
+  /// recv(2) and send(2), or sendmsg(2) where there are two parts; through TLS where there is TLS.
+  ssize_t Receive(std::span<char> room);
+  ssize_t Send(iovec* parts, size_t count);
 
   void ReadSome();
   /// Answers what has arrived, until more is needed; then waits for that. May delete this.
@@ -177,6 +202,7 @@ class Connection {
   Worker& worker_;
   Socket socket_;
   const boost::asio::ip::tcp::endpoint remote_;
+  std::unique_ptr<TlsStream> tls_;  ///< from the client's first byte on
   std::unique_ptr<Exchange> exchange_;
   State state_ = State::kIdle;
   bool close_after_write_ = false;

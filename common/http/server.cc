@@ -27,9 +27,13 @@ constexpr std::string_view kRefusal =
     "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 21\r\n"
     "Retry-After: 1\r\nConnection: close\r\n\r\nToo many connections\n";
 
+/// The same where a handshake is expected: the fatal alert internal_error, which has no TLS around
+/// it yet (RFC 8446, 6).
+constexpr std::string_view kTlsRefusal("\x15\x03\x03\x00\x02\x02\x50", 7);
+
 }  // namespace
 
-void ServerMetrics::Register(metrics::Registry& registry, const std::string& endpoint) {
+void ServerMetrics::Register(metrics::Registry& registry, const std::string& endpoint, bool tls) {
   const metrics::Labels labels = {{"endpoint", endpoint}};
   const auto with = [&](std::string_view key, std::string_view value) {
     metrics::Labels all = labels;
@@ -57,6 +61,18 @@ void ServerMetrics::Register(metrics::Registry& registry, const std::string& end
                                 labels);
   vanished = &registry.AddCounter("onggi_http_vanished_clients_total",
                                   "Clients gone in the middle of a request or an answer.", labels);
+  if (!tls) return;
+  handshakes =
+      &registry.AddCounter("onggi_http_tls_handshakes_total", "TLS handshakes done.", labels);
+  const std::string failures = "onggi_http_tls_handshake_failures_total";
+  const std::string failures_help = "TLS handshakes that failed, by reason.";
+  const auto reason = [&](std::string_view value) {
+    return &registry.AddCounter(failures, failures_help, with("reason", value));
+  };
+  handshake_timeouts = reason("timeout");
+  handshakes_vanished = reason("vanished");
+  handshake_errors = reason("error");
+  plain_http = reason("plain_http");
 }
 
 class Server::Impl {
@@ -67,11 +83,17 @@ class Server::Impl {
         acceptor_(pool.executor(0)),
         retry_(pool.executor(0)) {
     if (registry != nullptr) {
-      shared_.metrics.Register(*registry, shared_.options.name);
+      const std::shared_ptr<TlsContext>& tls = shared_.options.tls;
+      shared_.metrics.Register(*registry, shared_.options.name, tls != nullptr);
       const metrics::Labels labels = {{"endpoint", shared_.options.name}};
       open_gauge_ = &registry->AddGauge("onggi_http_connections", "Open connections.", labels);
       buffered_gauge_ = &registry->AddGauge("onggi_http_buffered_bytes",
                                             "Bytes of request buffers beyond 64 KB each.", labels);
+      if (tls != nullptr) {
+        registry->AddGaugeCallback("onggi_http_tls_certificate_expiry_seconds",
+                                   "When the certificate that is shown expires, since 1970.",
+                                   labels, [tls] { return static_cast<double>(tls->expires()); });
+      }
     }
     shared_.on_empty = [this] { OnConnectionEnded(); };
     for (size_t i = 0; i < pool.size(); ++i) {
@@ -209,7 +231,8 @@ class Server::Impl {
     if (const uint64_t times = refuse_warning_.Allow()) {
       log::Warn("connection refused: too many", "limit", max_connections_, "times", times);
     }
-    [[maybe_unused]] const ssize_t n = ::send(fd, kRefusal.data(), kRefusal.size(), MSG_NOSIGNAL);
+    const std::string_view answer = shared_.options.tls == nullptr ? kRefusal : kTlsRefusal;
+    [[maybe_unused]] const ssize_t n = ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
     ::shutdown(fd, SHUT_WR);
     // Bytes that have arrived and stay unread would turn the close into a reset.
     char waste[4096];

@@ -19,6 +19,8 @@ class Registry;
 
 namespace onggi::http {
 
+class TlsContext;
+
 /// Why the server itself must answer. The API layer words the answer (Handler::HandleError).
 enum class ServerError : uint8_t {
   kMalformedRequest,     ///< not HTTP/1.x as RFC 9112 defines it; default answer 400
@@ -27,6 +29,7 @@ enum class ServerError : uint8_t {
   kUnsupportedEncoding,  ///< a Transfer-Encoding other than chunked; 501
   kRequestTimeout,       ///< header or body did not arrive in time; 408
   kOverloaded,           ///< body buffers of all connections reached their bound; 503
+  kPlainHttp,            ///< HTTP without TLS on a port that speaks TLS; 400, without TLS
 };
 
 /// What answers requests.
@@ -72,8 +75,9 @@ struct ServerOptions {
   size_t max_connections = 0;
   size_t reserved_files = 512;
   std::chrono::milliseconds idle_timeout{60'000};  ///< between requests
-  std::chrono::milliseconds header_timeout{
-      10'000};  ///< from a request's first byte to its header's end
+  /// From a request's first byte to its header's end; as long for a TLS handshake, from the
+  /// accepted connection on.
+  std::chrono::milliseconds header_timeout{10'000};
   /// For the body: this long, plus the time its bytes take at `min_body_rate`.
   std::chrono::milliseconds body_timeout{15'000};
   Bytes min_body_rate = KiB(16);  ///< bytes a second
@@ -82,16 +86,18 @@ struct ServerOptions {
   std::chrono::milliseconds linger_timeout{2'000};  ///< for a refused client to read the answer
   std::chrono::milliseconds tick{100};              ///< how coarsely timeouts are noticed
   std::string server_header = "Server";             ///< value of the Server header; empty: none
+  std::shared_ptr<TlsContext> tls;                  ///< nullptr: plain HTTP
   /// Prefix of metric names is onggi_http_, with the label endpoint=<name>.
   std::string name = "aws";
 };
 
 /// An HTTP/1.1 server (RFC 9110, 9112): keep-alive, pipelining with answers in order, Expect:
-/// 100-continue, chunked request bodies, HTTP/1.0.
+/// 100-continue, chunked request bodies, HTTP/1.0; over TLS with ServerOptions::tls.
 ///
 /// Made by main; Start() once, Stop() once, both on a thread that is not one of the pool's. Each
 /// connection belongs to one io thread for its life; an idle one holds a few hundred bytes and no
-/// buffer. Thread-safe but for Start and Stop.
+/// buffer (with TLS some KB of OpenSSL's besides, but nothing before its first byte). Thread-safe
+/// but for Start and Stop.
 class Server {
  public:
   /// `pool` and `handler` must outlive it. `registry` may be nullptr: no metrics.

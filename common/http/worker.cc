@@ -87,7 +87,9 @@ void Worker::AddConnection(int fd, const boost::asio::ip::tcp::endpoint& remote)
   if (count_++ == 0) current_tick_ = TickOf(now);
   auto* connection = new Connection(*this, std::move(socket), remote);  // NOLINT: owns itself
   connection->request_start_ = now;
-  connection->deadline_ = now + shared_.options.idle_timeout;
+  const bool tls = shared_.options.tls != nullptr;
+  connection->deadline_ =
+      now + (tls ? shared_.options.header_timeout : shared_.options.idle_timeout);
   Link(connection);
   if (!timer_armed_) ArmTimer();
   connection->Start();

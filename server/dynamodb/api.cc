@@ -416,11 +416,18 @@ void Api::Count(const http::Request& request, const Call& call, const Outcome& o
 void Api::HandleError(http::ServerError error, const http::Request& request,
                       http::Response& response) {
   if (!request.request_id.empty()) AddCommonHeaders(request, response);
-  // Too large a body is answered by its status alone, as the service does.
-  if (error != http::ServerError::kOverloaded) return;
+  if (error == http::ServerError::kOverloaded) {
+    response.body = RenderError(
+        {ErrorType::kServiceUnavailable, "The server is overloaded. Please try again.", {}});
+  } else if (error == http::ServerError::kPlainHttp) {
+    response.body = RenderError({ErrorType::kValidation,
+                                 "Client sent an HTTP request to an HTTPS server: the endpoint "
+                                 "begins with https://.",
+                                 {}});
+  } else {
+    return;  // too large a body is answered by its status alone, as the service does
+  }
   response.content_type = kJson10;
-  response.body = RenderError(
-      {ErrorType::kServiceUnavailable, "The server is overloaded. Please try again.", {}});
   AppendCrcHeader(response);
 }
 

@@ -17,7 +17,8 @@
 
 namespace onggi::http {
 
-/// A blocking socket with just enough HTTP to look at answers byte by byte.
+/// A blocking socket with just enough HTTP to look at answers byte by byte. TlsClient
+/// (tls_client.h) is one that speaks TLS.
 class TestClient {
  public:
   explicit TestClient(uint16_t port, int receive_buffer = 0) {
@@ -30,7 +31,7 @@ class TestClient {
     ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
     if (port != 0) Connect(port);
   }
-  ~TestClient() { Close(); }
+  virtual ~TestClient() { Close(); }
   TestClient(TestClient&& other) noexcept
       : fd_(std::exchange(other.fd_, -1)), in_(std::move(other.in_)) {}
   TestClient& operator=(TestClient&&) = delete;
@@ -59,7 +60,7 @@ class TestClient {
 
   bool Send(std::string_view bytes) {
     while (!bytes.empty()) {
-      const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      const ssize_t n = Write(bytes);
       if (n <= 0) return false;
       bytes.remove_prefix(static_cast<size_t>(n));
     }
@@ -120,10 +121,16 @@ class TestClient {
   int fd() const { return fd_; }
   const std::string& unread() const { return in_; }
 
+ protected:
+  virtual ssize_t Write(std::string_view bytes) {
+    return ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  }
+  virtual ssize_t Fetch(char* bytes, size_t size) { return ::recv(fd_, bytes, size, 0); }
+
  private:
   bool Fill() {
     char bytes[65536];
-    const ssize_t n = ::recv(fd_, bytes, sizeof(bytes), 0);
+    const ssize_t n = Fetch(bytes, sizeof(bytes));
     if (n <= 0) return false;
     in_.append(bytes, static_cast<size_t>(n));
     return true;
