@@ -56,6 +56,7 @@ Status DevServer::StartRpc() {
 }
 
 Status DevServer::OpenStores() {
+  RETURN_IF_ERROR(node_.LoadCertificate());
   RETURN_IF_ERROR(node_.OpenDirectory());
   storage::DataDirectory& data = node_.data();
   std::error_code error;

@@ -29,6 +29,7 @@ class DevServer final {
   void Stop();
 
   uint16_t aws_port() const { return node_.aws_port(); }
+  std::string_view aws_scheme() const { return node_.aws_scheme(); }
   uint16_t admin_port() const { return node_.admin_port(); }
   int grpc_port() const { return rpc_server_->port(); }
 

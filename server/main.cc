@@ -41,7 +41,8 @@ Status ConfigureLog(const ServerOptions& options) {
 void PrintWelcome(const ServerOptions& options, const DevServer& server) {
   const std::string host =
       options.bind.find(':') == std::string::npos ? options.bind : "[" + options.bind + "]";
-  const std::string endpoint = "http://" + host + ":" + std::to_string(server.aws_port());
+  const std::string endpoint =
+      std::string(server.aws_scheme()) + host + ":" + std::to_string(server.aws_port());
   std::printf("dynamodb  %s\n", endpoint.c_str());
   std::printf("grpc      %s:%d\n", host.c_str(), server.grpc_port());
   std::printf("admin     http://%s:%u/metrics\n", host.c_str(), server.admin_port());
@@ -92,7 +93,8 @@ bool StopRequested() {
 int RunNode(const ServerOptions& options, const ClusterOptions& cluster, const sigset_t& signals) {
   NodeServer server(options, cluster, StopRequested);
   return Run(server, signals, [&] {
-    std::printf("dynamodb  http://%s\n", HostAndPort(options.bind, server.aws_port()).c_str());
+    std::printf("dynamodb  %s%s\n", std::string(server.aws_scheme()).c_str(),
+                HostAndPort(options.bind, server.aws_port()).c_str());
     std::printf("grpc      %s:%d\n", options.bind.c_str(), server.grpc_port());
     std::printf("admin     http://%s/metrics\n",
                 HostAndPort(options.bind, server.admin_port()).c_str());

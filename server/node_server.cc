@@ -34,9 +34,16 @@ Status NodeServer::Start() {
     return InvalidArgument(
         "without --credentials every request is accepted: add --insecure to run so");
   }
+  if (options_.aws_tls_cert.empty() && !options_.aws_plain_http && !cluster_.insecure) {
+    return InvalidArgument(
+        "without --aws-tls-cert and --aws-tls-key anyone on the way reads what applications ask: "
+        "add "
+        "--aws-plain-http if something in front of the AWS endpoint has TLS, or --insecure");
+  }
   ASSIGN_OR_RETURN(advertise_, AdvertisedHost(cluster_, options_));
   ASSIGN_OR_RETURN(rpc_port_, ChoosePort(options_.bind, options_.grpc_port));
   ASSIGN_OR_RETURN(peer_port_, ChoosePort(options_.bind, cluster_.peer_port));
+  RETURN_IF_ERROR(node_.LoadCertificate());
   RETURN_IF_ERROR(node_.OpenDirectory());
   RETURN_IF_ERROR(Join());
   RETURN_IF_ERROR(StartReplication());

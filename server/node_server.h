@@ -47,6 +47,7 @@ class NodeServer final {
   void Stop();
 
   uint16_t aws_port() const { return node_.aws_port(); }
+  std::string_view aws_scheme() const { return node_.aws_scheme(); }
   uint16_t admin_port() const { return node_.admin_port(); }
   int grpc_port() const { return rpc_server_->port(); }
   NodeId id() const { return id_; }

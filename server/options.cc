@@ -23,6 +23,11 @@ void ServerOptions::AddTo(Role role, OptionTable* table) {
   table->Add("grpc-port", &grpc_port, "gRPC services (0: any free port)");
   if (stores) {
     table->Add("aws-port", &aws_port, "AWS-compatible endpoint (0: any free port)");
+    table->Add("aws-tls-cert", &aws_tls_cert, "PEM file: certificate chain of the AWS endpoint");
+    table->Add("aws-tls-key", &aws_tls_key, "PEM file: its key");
+    if (role == Role::kNode)
+      table->Add("aws-plain-http", &aws_plain_http,
+                 "AWS endpoint without TLS: what stands in front of it has TLS");
     table->Add("gateway-port", &gateway_port,
                "HTTP gateway; nothing listens on it in this version");
     table->Add("max-connections", &max_connections,
@@ -61,6 +66,12 @@ Status ServerOptions::Check() const {
     if (colon == 0 || colon == std::string::npos || colon + 1 == pair.size()) {
       return InvalidArgument("--credentials: each is ACCESSKEY:SECRET");
     }
+  }
+  if (aws_tls_cert.empty() != aws_tls_key.empty()) {
+    return InvalidArgument("--aws-tls-cert and --aws-tls-key go together");
+  }
+  if (aws_plain_http && !aws_tls_cert.empty()) {
+    return InvalidArgument("--aws-plain-http contradicts --aws-tls-cert and --aws-tls-key");
   }
   if (memory.value != 0 && memory.value < MiB(16).value) {
     return InvalidArgument("--memory: at least 16MB");

@@ -17,6 +17,9 @@ struct ServerOptions {
   std::string data_dir = "./data";
   std::string bind = "127.0.0.1";
   uint16_t aws_port = 8000;
+  std::string aws_tls_cert;  ///< with aws_tls_key: the AWS endpoint speaks TLS
+  std::string aws_tls_key;
+  bool aws_plain_http = false;  ///< of a node: it may do without
   uint16_t gateway_port = 8080;
   uint16_t grpc_port = 7000;
   uint16_t admin_port = 9464;

@@ -49,6 +49,12 @@ StorageNode::StorageNode(const ServerOptions& options, metrics::Registry* regist
 
 StorageNode::~StorageNode() = default;
 
+Status StorageNode::LoadCertificate() {
+  if (options_.aws_tls_cert.empty()) return Status::Ok();
+  ASSIGN_OR_RETURN(aws_tls_, http::TlsContext::Load({options_.aws_tls_cert, options_.aws_tls_key}));
+  return Status::Ok();
+}
+
 Status StorageNode::OpenDirectory() {
   RaiseOpenFileLimit();
   ASSIGN_OR_RETURN(data_, storage::DataDirectory::Open(options_.data_dir));
@@ -161,6 +167,7 @@ Status StorageNode::Listen(metadata::MetadataStore& metadata, std::function<Stat
   http_options.header_timeout = options_.header_timeout;
   http_options.body_timeout = options_.body_timeout;
   http_options.write_timeout = options_.write_timeout;
+  http_options.tls = aws_tls_;
   aws_server_ = std::make_unique<http::Server>(*io_, *api_, http_options, &registry_);
   RETURN_IF_ERROR(aws_server_->Start());
 

@@ -6,6 +6,7 @@
 
 #include "common/http/admin.h"
 #include "common/http/server.h"
+#include "common/http/tls.h"
 #include "common/metrics.h"
 #include "common/runtime.h"
 #include "common/status.h"
@@ -54,6 +55,8 @@ class StorageNode final {
   StorageNode(const StorageNode&) = delete;
   StorageNode& operator=(const StorageNode&) = delete;
 
+  /// Reads the certificate of the AWS endpoint, if it has one.
+  Status LoadCertificate();
   /// Takes the data directory for this process.
   Status OpenDirectory();
   /// Opens the log, which checks itself, and starts to watch the disk.
@@ -88,6 +91,8 @@ class StorageNode final {
   dynamodb::Api& api() { return *api_; }
   uint64_t boot() const { return environment_.boot; }
   uint16_t aws_port() const { return aws_server_->port(); }
+  /// "http://" or "https://".
+  std::string_view aws_scheme() const { return aws_tls_ == nullptr ? "http://" : "https://"; }
   uint16_t admin_port() const { return admin_server_->port(); }
 
  private:
@@ -95,6 +100,7 @@ class StorageNode final {
 
   const ServerOptions& options_;
   metrics::Registry& registry_;
+  std::shared_ptr<http::TlsContext> aws_tls_;
   std::unique_ptr<storage::DataDirectory> data_;
   std::unique_ptr<storage::DiskWatch> disk_;
   std::unique_ptr<IoPool> io_;

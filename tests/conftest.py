@@ -56,13 +56,16 @@ def own_server(server):
     return server
 
 
-def make_client(endpoint, kind="client", **config):
-    """A boto3 client or resource that neither validates parameters nor retries."""
+def make_client(endpoint, kind="client", verify=None, **config):
+    """A boto3 client or resource that neither validates parameters nor retries.
+
+    `verify`: file of the authorities that are trusted, with https.
+    """
     settings = {"parameter_validation": False, "retries": {"max_attempts": 0},
                 "read_timeout": 60, "connect_timeout": 5, "max_pool_connections": 64}
     settings.update(config)
     factory = boto3.client if kind == "client" else boto3.resource
-    return factory("dynamodb", endpoint_url=endpoint, region_name="us-east-1",
+    return factory("dynamodb", endpoint_url=endpoint, region_name="us-east-1", verify=verify,
                    aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="example",
                    config=botocore.config.Config(**settings))
 

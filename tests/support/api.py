@@ -50,16 +50,18 @@ class ApiError(Exception):
 class Api:
     """Calls operations by name with plain dictionaries: api.PutItem(TableName=..., Item=...).
 
-    One kept-alive connection per thread. A 200 answer returns its dictionary; anything else raises
+    One kept-alive connection per thread; with https, over the ssl.SSLContext `tls`. A 200 answer returns its dictionary; anything else raises
     ApiError. call() returns the raw Response instead. Nothing is retried.
     """
 
-    def __init__(self, endpoint, access_key="AKIAIOSFODNN7EXAMPLE", region="us-east-1", timeout_s=60):
+    def __init__(self, endpoint, access_key="AKIAIOSFODNN7EXAMPLE", region="us-east-1", timeout_s=60, tls=None):
         parts = urllib.parse.urlsplit(endpoint)
         self.endpoint = endpoint
         self.host = parts.hostname
         self.port = parts.port
         self.timeout_s = timeout_s
+        self.tls = tls
+        assert (tls is not None) == (parts.scheme == "https"), endpoint
         self._authorization = (
             "AWS4-HMAC-SHA256 Credential={}/{}/{}/dynamodb/aws4_request, "
             "SignedHeaders=host;x-amz-date;x-amz-target, Signature={}").format(
@@ -69,7 +71,11 @@ class Api:
     def connection(self):
         connection = getattr(self._local, "connection", None)
         if connection is None:
-            connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout_s)
+            if self.tls is None:
+                connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout_s)
+            else:
+                connection = http.client.HTTPSConnection(self.host, self.port, timeout=self.timeout_s,
+                                                         context=self.tls)
             self._local.connection = connection
         return connection
 

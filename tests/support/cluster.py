@@ -229,11 +229,13 @@ class Member:
 class Cluster:
     """`etcds` etcd members, `coordinators` and `nodes`, node i in zone chr(a + i % zones).
 
+    Members run with --insecure, unless told otherwise: then the arguments have all that they ask for.
+
     Attributes: etcd, coordinators, nodes (lists of Member; nodes also have .endpoint, .admin, .rpc).
     """
 
     def __init__(self, nodes=3, coordinators=2, etcds=3, zones=3, namespaces=False, node_arguments=(),
-                 coordinator_arguments=(), directory=None, data_directories=None):
+                 coordinator_arguments=(), directory=None, data_directories=None, insecure=True):
         self._made = directory is None
         self.directory = Path(directory or tempfile.mkdtemp(prefix="onggi-cluster-"))
         self.network = Network() if namespaces else None
@@ -242,6 +244,7 @@ class Cluster:
         self.coordinator_arguments = list(coordinator_arguments)
         self.zones = zones
         self.data_directories = data_directories or {}
+        self.insecure = ["--insecure"] if insecure else []
         self._add_etcd(etcds)
         for _ in range(coordinators):
             self.add_coordinator()
@@ -275,7 +278,7 @@ class Cluster:
         name = f"coordinator{len(self.coordinators) + 1}"
         host, ports = self._place(name, 2)
         member = Member(self, name, [
-            binary(), "coordinator", "--etcd", self.etcd_endpoints, "--bind", host, "--insecure",
+            binary(), "coordinator", "--etcd", self.etcd_endpoints, "--bind", host, *self.insecure,
             "--grpc-port", ports[0], "--admin-port", ports[1], *self.coordinator_arguments])
         member.admin = f"http://{host}:{ports[1]}"
         member.rpc = f"{host}:{ports[0]}"
@@ -289,11 +292,12 @@ class Cluster:
         zone = zone or chr(ord("a") + (number - 1) % self.zones)
         data = self.data_directories.get(name, self.directory / name)
         member = Member(self, name, [
-            binary(), "node", "--etcd", self.etcd_endpoints, "--bind", host, "--insecure", "--zone", zone,
+            binary(), "node", "--etcd", self.etcd_endpoints, "--bind", host, *self.insecure, "--zone", zone,
             "--data-dir", data, "--aws-port", ports[0], "--grpc-port", ports[1],
             "--admin-port", ports[2], "--peer-port", ports[3], *self.node_arguments, *arguments])
         member.data = Path(data)
-        member.endpoint = f"http://{host}:{ports[0]}"
+        scheme = "https" if "--aws-tls-cert" in member.command else "http"
+        member.endpoint = f"{scheme}://{host}:{ports[0]}"
         member.rpc = f"{host}:{ports[1]}"
         member.admin = f"http://{host}:{ports[2]}"
         self.nodes.append(member)
