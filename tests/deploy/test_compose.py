@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "onggi-test"
 NODES = ["node1", "node2", "node3"]
 KEY_PAIR = ("tester", "tester-secret")
+AUTHORITY = ROOT / "deploy" / "tls" / "node1" / "ca.crt"  # made by the first start
 # Longest time without any accepted write while something is dead, through the nodes that live.
 LONGEST_GAP_S = 10 * float(os.environ.get("ONGGI_TIMING_SLACK", "1"))
 
@@ -72,8 +73,8 @@ def eventually(condition, seconds, complaint):
 def client(number, **config):
     """An AWS client of node `number`, with the SDK's default retries."""
     settings = {"connect_timeout": 2, "read_timeout": 20, **config}
-    return boto3.client("dynamodb", endpoint_url=f"http://127.0.0.1:800{number}", region_name="us-east-1",
-                        aws_access_key_id=KEY_PAIR[0], aws_secret_access_key=KEY_PAIR[1],
+    return boto3.client("dynamodb", endpoint_url=f"https://127.0.0.1:800{number}", region_name="us-east-1",
+                        verify=str(AUTHORITY), aws_access_key_id=KEY_PAIR[0], aws_secret_access_key=KEY_PAIR[1],
                         config=botocore.config.Config(**settings))
 
 
@@ -171,8 +172,8 @@ def writers(table):
 
 
 def test_up_prints_the_endpoints_and_a_command_that_works(stack):
-    for address in ("http://127.0.0.1:8001", "http://127.0.0.1:8002", "http://127.0.0.1:8003",
-                    "http://127.0.0.1:9090"):
+    for address in ("https://127.0.0.1:8001", "https://127.0.0.1:8002", "https://127.0.0.1:8003",
+                    "http://127.0.0.1:9090", str(AUTHORITY)):
         assert address in stack
     command = next(line for line in stack.splitlines() if line.startswith("try")).removeprefix("try").strip()
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
@@ -210,8 +211,8 @@ def test_an_sdk_reads_and_writes_through_every_node(table):
 
 
 def test_wrong_credentials_are_refused(table):
-    stranger = boto3.client("dynamodb", endpoint_url="http://127.0.0.1:8001", region_name="us-east-1",
-                            aws_access_key_id="somebody", aws_secret_access_key="else")
+    stranger = boto3.client("dynamodb", endpoint_url="https://127.0.0.1:8001", region_name="us-east-1",
+                            verify=str(AUTHORITY), aws_access_key_id="somebody", aws_secret_access_key="else")
     with pytest.raises(botocore.exceptions.ClientError) as error:
         stranger.list_tables()
     assert error.value.response["Error"]["Code"] == "UnrecognizedClientException"
