@@ -177,9 +177,10 @@ void Replica::OnCheckpointInstalled(LogPosition position, const Status& status) 
   applied_ = flushed_ = position;
   log_base_ = position.index;
   commit_ = std::max(commit_, position.index);
+  // First: what the group knows to be committed is applied in the step that follows.
+  const std::optional<LogIndex> holds = machine_->OnInstalled();
   Step(group::CheckpointInstalled{position});
-  if (stopped_) return;
-  if (const std::optional<LogIndex> holds = machine_->OnInstalled()) Step(group::Holds{*holds});
+  if (!stopped_ && holds.has_value()) Step(group::Holds{*holds});
 }
 
 }  // namespace onggi::replica

@@ -91,7 +91,8 @@ class StateMachine {
   /// Replaces the state by the checkpoint in `directory`, which is consumed, whole or not at all,
   /// durably. On a thread that may block; nothing else is called meanwhile.
   virtual Result<LogPosition> InstallCheckpoint(const std::string& directory) = 0;
-  /// It has been installed, and the group knows. The entry to say group::Holds of, if any.
+  /// It has been installed, and nothing has been applied behind it. The entry to say group::Holds
+  /// of, if any.
   virtual std::optional<LogIndex> OnInstalled() { return std::nullopt; }
 };
 
@@ -206,6 +207,9 @@ class Replica final : public Runnable,
     return {group_.append_epoch(), LogIndex(group_.last_index().value + 1)};
   }
   bool apply_blocked() const { return apply_blocked_; }
+  /// Has a thread that may block the machine's state, for ApplyAlone() or InstallCheckpoint()? From
+  /// before it can begin until the machine hears of it (OnAppliedAlone, OnInstalled) or it failed.
+  bool state_lent() const { return alone_ || installing_; }
   /// Payload of an entry that is not applied yet; CHECKs that the window has it.
   std::string_view PayloadAt(LogIndex index) { return window_.At(index).payload.view(); }
   /// Is something under way on a thread that may block? The machine is not destroyed before.

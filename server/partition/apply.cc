@@ -239,14 +239,7 @@ void Partition::OnConfiguration(std::shared_ptr<const group::Configuration> conf
       if (!self->stopping_) self->FinishMerge();
     });
   }
-  // While a checkpoint is being installed, its own records are not known yet.
-  const bool absorbed = absorb_.has_value() || installing_.load() || absorbing_ != LogIndex();
-  if (const Status trimmed =
-          TrimForeign(configuration->range_start, configuration->range_end, absorbed);
-      !trimmed.ok()) {
-    // Nobody sees it; the next opening tries again.
-    log::Warn("cannot remove what a split has given away", "partition", id_, "status", trimmed);
-  }
+  TrimOutside();
   const group::Member self{environment_.node, place_.replica};
   readable_.store(configuration->InSync(self), std::memory_order_relaxed);
   if (place_.host != nullptr) place_.host->OnConfiguration(schema_->id, id_, *known);
@@ -284,7 +277,6 @@ void Partition::DropCheckpoint(const std::string& directory) {
 }
 
 Result<LogPosition> Partition::InstallCheckpoint(const std::string& directory) {
-  installing_.store(true);
   ASSIGN_OR_RETURN(const std::string path, InstallStore(Directory(), directory));
   ASSIGN_OR_RETURN(auto opened, storage::PartitionStore::Open(*environment_.storage, path,
                                                               /*create=*/false, StoreEvents()));
@@ -314,9 +306,9 @@ std::optional<LogIndex> Partition::OnInstalled() {
   installed_split_.reset();
   absorb_ = std::move(installed_absorb_);
   installed_absorb_.reset();
-  installing_.store(false);
   if (split_.has_value() && !Uncut(*split_)) split_.reset();
   SetRange(replica_->group().configuration());
+  if (trim_due_) TrimOutside();
   if (installed_holds_ && split_.has_value()) return split_->index;
   if (absorb_.has_value() && absorb_->held) return absorb_->index;
   return std::nullopt;

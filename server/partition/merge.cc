@@ -105,6 +105,7 @@ void Partition::OnAppliedAlone(const replica::CommittedEntry& entry) {
     case EntryType::kMerged: OnMergedApplied(entry); break;
     default: break;
   }
+  if (trim_due_) TrimOutside();
 }
 
 Status Partition::ProposeShape(EntryType type, std::string payload,
@@ -229,12 +230,10 @@ Status Partition::ProposeAbsorb(AbsorbRecord record, Revision grant) {
   return Status::Ok();
 }
 
-/// On a thread that may block. Copies the frozen neighbour's data behind this partition's range.
+/// On a thread that may block. Copies the frozen neighbour's data behind this partition's range,
+/// where nobody else removes anything until absorb_ says what it is (TrimOutside).
 Result<bool> Partition::ApplyAbsorb(const replica::CommittedEntry& entry) {
   ASSIGN_OR_RETURN(AbsorbRecord record, AbsorbRecord::Decode(entry.position.index, entry.payload));
-  // As with a checkpoint: a configuration that comes meanwhile, on the home, must not take what is
-  // being copied behind the range for what a split has left there. Until absorb_ says so.
-  installing_.store(true);
   // What an earlier one that came to nothing has left.
   for (const char space : Spaces()) {
     RETURN_IF_ERROR(TrimRange(std::string(1, space) + record.start,
@@ -300,7 +299,6 @@ void Partition::OnAbsorbApplied(const replica::CommittedEntry& entry) {
   CHECK(record.ok() && record->index == entry.position.index);
   absorb_ = *std::move(record);
   absorbing_ = LogIndex();
-  installing_.store(false);
   SetRange(replica_->group().configuration());
   // Whoever is behind takes a checkpoint: the log alone would not bring it the data.
   asio::post(home_, [self = shared_from_this(), position = entry.position] {

@@ -403,7 +403,7 @@ class Partition final : public replica::StateMachine,
   std::vector<char> Spaces() const;
 
   // split.cc; on the home but for those that block (ApplySplit, MakeChild, BecomeChild, LoadSplit,
-  // HoldsChild) or may be called anywhere (TrimForeign).
+  // HoldsChild) or are whose the state is (TrimForeign, TrimRange).
   Result<bool> ApplySplit(const replica::CommittedEntry& entry);
   void OnSplitApplied(const replica::CommittedEntry& entry);
   Status CheckCut(std::string_view key) const;
@@ -414,6 +414,7 @@ class Partition final : public replica::StateMachine,
   Status BecomeChild(const std::string& path, const SplitRecord& record);
   Status LoadSplit(std::optional<SplitRecord>* split) const;
   bool HoldsChild(const SplitRecord& split) const;
+  void TrimOutside();
   Status TrimForeign(const std::string& start, const std::string& end, bool absorbed);
   Status TrimRange(const std::string& from, const std::string& to);
   void Recount();
@@ -459,7 +460,6 @@ class Partition final : public replica::StateMachine,
   std::atomic<bool> remove_files_{false};
   std::atomic<bool> flushing_{false};
   std::atomic<bool> stopping_walks_{false};
-  std::atomic<bool> installing_{false};  ///< a checkpoint
   std::atomic<uint64_t> frozen_at_{0};
   /// Does this replica admit writes? Written on the home executor.
   std::atomic<bool> serving_{false};
@@ -517,6 +517,7 @@ class Partition final : public replica::StateMachine,
   std::optional<AbsorbRecord> installed_absorb_;
   std::optional<SplitRecord> installed_split_;
   bool installed_holds_ = false;
+  bool trim_due_ = false;  ///< TrimOutside() was put off
   bool stopping_ = false;
   /// Why Start() is to end; ok: it is not.
   Status give_up_;

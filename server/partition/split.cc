@@ -278,8 +278,25 @@ bool Partition::HoldsChild(const SplitRecord& split) const {
 
 // Afterwards. -------------------------------------------------------------------------------------
 
+/// On the home, when the configuration says what is held: removes the rest. While a thread that may
+/// block has the state, that thread alone knows what lies outside the range (a neighbour that is
+/// being copied, a checkpoint's), and this is made up for when it is done. The home lends the state
+/// itself: no removal can be under way then.
+void Partition::TrimOutside() {
+  trim_due_ = replica_->state_lent();
+  if (trim_due_) return;
+  const auto known = configuration();  // as SetRange has it: readers look there afterwards
+  const Status trimmed = TrimForeign(known->configuration.range_start,
+                                     known->configuration.range_end, absorb_.has_value());
+  if (!trimmed.ok()) {
+    // Nobody sees it; the next opening tries again.
+    log::Warn("cannot remove what a split has given away", "partition", id_, "status", trimmed);
+  }
+}
+
 /// Removes what lies outside the range, if there is anything: what a split has given away, or left
-/// with the parent. `absorbed`: what lies behind the range is a neighbour's, put aside.
+/// with the parent. Of those who have the state: the home, or whom it is lent to. `absorbed`: what
+/// lies behind the range is a neighbour's, put aside.
 Status Partition::TrimForeign(const std::string& start, const std::string& end, bool absorbed) {
   for (const char space : Spaces()) {
     const std::string first(1, space), last(1, static_cast<char>(space + 1));

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <boost/asio/post.hpp>
+#include <future>
 #include <map>
 #include <memory>
 #include <random>
@@ -49,6 +51,10 @@ class ClusterNode {
   log::LogStore& log() { return *log_; }
   lease::NodeLeases& leases() { return *environment_.leases; }
   MemoryCheckpoints& checkpoints() { return *checkpoints_; }
+  BlockingPool& blocking() { return *blocking_; }
+  static constexpr size_t kBlockingThreads = 2;
+  /// Blocks that are read from now on come from the disk.
+  void DropCache() { storage_->block_cache()->EraseUnRefEntries(); }
   IoPool::Executor executor() { return io_->executor(0); }
   std::string PartitionDirectory(uint64_t id) const {
     return directory_ + "/partitions/" + std::to_string(id);
@@ -299,7 +305,7 @@ inline Status ClusterNode::Start() {
                    replica::DiskConfigurationStore::Open(directory_ + "/configurations"));
   store_ = std::make_unique<CutStore>(&cluster_->metadata());
   io_ = std::make_unique<IoPool>(1);
-  blocking_ = std::make_unique<BlockingPool>(2, 1000);
+  blocking_ = std::make_unique<BlockingPool>(kBlockingThreads, 1000);
   storage::StorageOptions storage_options;
   storage_options.memory_bytes = size_t{64} << 20;
   storage_options.env = table_env_.get();
@@ -355,6 +361,41 @@ inline void ClusterNode::Stop() {
   log_.reset();
   store_.reset();
   environment_ = PartitionEnvironment();
+}
+
+/// Keeps a node's pool for blocking work from beginning anything, until Release().
+class HeldPool {
+ public:
+  explicit HeldPool(BlockingPool* pool) {
+    auto held = std::make_shared<std::atomic<size_t>>(0);
+    const std::shared_future<void> released(release_.get_future());
+    for (size_t i = 0; i < ClusterNode::kBlockingThreads; ++i) {
+      CHECK(pool->TrySubmit([held, released] {
+        ++*held;
+        released.wait();
+      }));
+    }
+    CHECK(Eventually([&] { return *held == ClusterNode::kBlockingThreads; }));
+  }
+  ~HeldPool() { Release(); }
+  HeldPool(const HeldPool&) = delete;
+  HeldPool& operator=(const HeldPool&) = delete;
+  void Release() {
+    if (!std::exchange(released_, true)) release_.set_value();
+  }
+
+ private:
+  std::promise<void> release_;
+  bool released_ = false;
+};
+
+/// What `work` says on the home of the node's partitions.
+template <class F>
+auto OnHome(ClusterNode& node, F work) {
+  auto task = std::make_shared<std::packaged_task<decltype(work())()>>(std::move(work));
+  auto answer = task->get_future();
+  boost::asio::post(node.executor(), [task] { (*task)(); });
+  return answer.get();
 }
 
 class ClusterTest : public ::testing::Test {

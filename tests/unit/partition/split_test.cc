@@ -1,108 +1,24 @@
 #include <thread>
 
 #include "server/partition/shape.h"
-#include "tests/unit/partition/cluster_fixture.h"
+#include "tests/unit/partition/shape_fixture.h"
 
 namespace onggi::partition {
 namespace {
 
-using Kind = WriteRequest::Kind;
 using std::chrono::milliseconds;
 
-/// Table 1 on nodes 1 to 3, partition 1, and its child 2 with replicas 100 + node.
-class Split : public ClusterTest {
+class Split : public ShapeTest {
  protected:
   void Open(const std::function<void(proto::Table*)>& shape = {}) {
-    cluster_->Start(3);
-    cluster_->CreateTable(1, {1, 2, 3}, shape);
+    OpenTable(shape);
     ASSERT_TRUE(cluster_->Put(1, "a", "0", "x").ok());
   }
-  /// Whoever leads partition 1 by its key.
-  ClusterNode& Parent() { return cluster_->node(cluster_->Configuration(1).primary.node); }
-  Status AskSplit(const std::string& key, milliseconds limit = std::chrono::seconds(10)) {
-    const auto deadline = std::chrono::steady_clock::now() + limit;
-    Status status(Code::kUnavailable, "not asked");
-    while (std::chrono::steady_clock::now() < deadline) {
-      ClusterNode& node = Parent();
-      if (node.running()) {
-        std::vector<group::Member> replicas;
-        for (uint64_t id = 1; id <= 3; ++id) {
-          replicas.push_back({NodeId(id), ReplicaId(100 + id)});
-        }
-        auto work = node.manager().SplitPartition(
-            TableId(1), PartitionId(1), key, PartitionId(2), std::move(replicas),
-            std::chrono::steady_clock::now() + milliseconds(500));
-        status = Await(node.executor(), std::move(work));
-        if (status.code() != Code::kUnavailable && status.code() != Code::kNotPrimary) break;
-      }
-      std::this_thread::sleep_for(milliseconds(10));
-    }
-    return status;
-  }
-  /// The key of an item in the middle of those of Fill().
-  std::string MiddleKey() {
-    std::vector<std::string> keys;
-    for (int i = 0; i < kItems; ++i) keys.push_back(Node::Key("p" + std::to_string(i), "s"));
-    std::sort(keys.begin(), keys.end());
-    return keys[kItems / 2];
-  }
-  void Fill() {
-    for (int i = 0; i < kItems; ++i) {
-      ASSERT_TRUE(Put(i, "v" + std::to_string(i)).ok());
-    }
-  }
-  uint64_t PartitionOf(const std::string& key) {
-    const auto child = cluster_->Known(1, 2);
-    return child.has_value() && key >= child->configuration.range_start ? 2 : 1;
-  }
-  Status Put(int i, const std::string& value, RequestId id = {}) {
-    const auto write = Node::Make(
-        Kind::kPut, Item({{"p", S("p" + std::to_string(i))}, {"s", S("s")}, {"v", S(value)}}));
-    write->request.id = id;
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    Status status;
-    do {
-      status = PutOnce(write);
-      if (status.ok()) return status;
-      std::this_thread::sleep_for(milliseconds(5));
-    } while (std::chrono::steady_clock::now() < deadline &&
-             (status.code() != Code::kUnknownOutcome || id.boot != 0));
-    return status;
-  }
-  Status PutOnce(const std::shared_ptr<TestWrite>& write) {
-    const auto known = cluster_->Known(1, PartitionOf(write->key));
-    ClusterNode& node = cluster_->node(known->configuration.primary.node);
-    if (!node.running()) return Unavailable("down");
-    const auto partition = node.Find(1, write->key);
-    if (!partition.ok()) return partition.status();
-    return node.Write(*partition, write).status;
-  }
-  std::string Get(int i) {
-    const std::string key = Node::Key("p" + std::to_string(i), "s");
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    std::string answer;
-    do {
-      const auto known = cluster_->Known(1, PartitionOf(key));
-      ClusterNode& node = cluster_->node(known->configuration.primary.node);
-      if (node.running()) {
-        answer = cluster_->ReadAt(node, 1, "p" + std::to_string(i), "s", true);
-        if (!answer.starts_with("NotPrimary") && !answer.starts_with("Unavailable") &&
-            !answer.starts_with("NotFound")) {
-          return answer;
-        }
-      }
-      std::this_thread::sleep_for(milliseconds(5));
-    } while (std::chrono::steady_clock::now() < deadline);
-    return answer;
-  }
   PartitionStatistics Figures(uint64_t partition) {
-    const auto known = cluster_->Known(1, partition);
-    ClusterNode& node = cluster_->node(known->configuration.primary.node);
+    ClusterNode& node = Primary(partition);
     auto found = Await(node.executor(), node.manager().FindPartition(PartitionId(partition)));
     return found.ok() ? (*found)->statistics() : PartitionStatistics();
   }
-
-  static constexpr int kItems = 60;
 };
 
 TEST_F(Split, RecordsSurviveTheirEncoding) {
@@ -139,7 +55,7 @@ TEST_F(Split, DividesItemsAndFigures) {
   EXPECT_EQ(cluster_->Configuration(1).range_end, key);
   EXPECT_EQ(cluster_->Known(1, 2)->configuration.range_start, key);
   EXPECT_EQ(cluster_->Known(1, 2)->configuration.in_sync.size(), 3u);
-  for (int i = 0; i < kItems; ++i) EXPECT_EQ(Get(i), "v" + std::to_string(i)) << i;
+  ExpectFilled();
   for (int i = 0; i < kItems; i += 3) EXPECT_TRUE(Put(i, "w").ok()) << i;
   for (int i = 0; i < kItems; i += 3) EXPECT_EQ(Get(i), "w") << i;
   // Counted exactly, in time, and nothing twice. (One item more: Open's.)
@@ -203,14 +119,14 @@ TEST_F(Split, IsFinishedByTheNextPrimary) {
   Open();
   Fill();
   // The primary can propose and apply, but not cut the key.
-  Parent().store().cut = true;
+  Primary(1).store().cut = true;
   EXPECT_EQ(AskSplit(MiddleKey(), milliseconds(700)).code(), Code::kUnavailable);
   EXPECT_FALSE(cluster_->Known(1, 2).has_value());
-  ClusterNode& old = Parent();
+  ClusterNode& old = Primary(1);
   old.Crash();
   const Status split = AskSplit(MiddleKey());
   ASSERT_TRUE(split.ok()) << split.ToString() << cluster_->Describe(1);
-  for (int i = 0; i < kItems; ++i) EXPECT_EQ(Get(i), "v" + std::to_string(i)) << i;
+  ExpectFilled();
   ASSERT_TRUE(old.Start().ok());
   EXPECT_TRUE(cluster_->AwaitInSync(1, 3));
 }
@@ -218,33 +134,11 @@ TEST_F(Split, IsFinishedByTheNextPrimary) {
 TEST_F(Split, RetriesOfBothSidesAreAnsweredFromTheParentsRecords) {
   Open();
   Fill();
-  std::vector<std::string> first(kItems);
-  const auto add = [&](int i) {
-    const auto write =
-        Node::Make(Kind::kUpdate, Item({{"p", S("p" + std::to_string(i))}, {"s", S("s")}}),
-                   "ADD n :v", "", {N(1)});
-    write->request.id = {9, static_cast<uint64_t>(i) + 1};
-    write->request.want_new = true;
-    return write;
-  };
-  const auto run = [&](int i) {
-    const auto write = add(i);
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    for (;;) {
-      const auto known = cluster_->Known(1, PartitionOf(write->key));
-      ClusterNode& node = cluster_->node(known->configuration.primary.node);
-      if (const auto partition = node.Find(1, write->key); partition.ok()) {
-        const WriteOutcome outcome = node.Write(*partition, write);
-        if (outcome.status.ok()) return outcome.new_item;
-      }
-      if (std::chrono::steady_clock::now() > deadline) return std::string("late");
-      std::this_thread::sleep_for(milliseconds(5));
-    }
-  };
-  for (int i = 0; i < kItems; ++i) first[static_cast<size_t>(i)] = run(i);
+  std::vector<std::string> first;
+  for (int i = 0; i < kItems; ++i) first.push_back(AddOnce(i));
   const Status split = AskSplit(MiddleKey());
   ASSERT_TRUE(split.ok()) << split.ToString() << cluster_->Describe(1);
-  for (int i = 0; i < kItems; ++i) EXPECT_EQ(run(i), first[static_cast<size_t>(i)]) << i;
+  for (int i = 0; i < kItems; ++i) EXPECT_EQ(AddOnce(i), first[static_cast<size_t>(i)]) << i;
 }
 
 TEST_F(Split, IsRefusedWhereItCannotBe) {
@@ -277,7 +171,7 @@ TEST_F(Split, AReplicaThatWasAwayComesBackToBoth) {
   EXPECT_EQ(cluster_->Known(1, 2)->configuration.in_sync.size(), 2u);
   ASSERT_TRUE(cluster_->node(3).Start().ok());
   EXPECT_TRUE(cluster_->AwaitInSync(1, 3)) << cluster_->Describe(1);
-  for (int i = 0; i < kItems; ++i) EXPECT_EQ(Get(i), "v" + std::to_string(i)) << i;
+  ExpectFilled();
 }
 
 }  // namespace
