@@ -300,6 +300,7 @@ class CutStore final : public metadata::MetadataStore {
   explicit CutStore(metadata::MetadataStore* base) : base_(base) {}
   std::atomic<bool> cut{false};           ///< requests are not done
   std::atomic<bool> lose_answers{false};  ///< transactions are done, and nobody hears of it
+  std::atomic<bool> blind{false};         ///< nothing can be read, and watches say nothing
   /// Returns when every request has been answered.
   void Drain() const {
     while (outstanding_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -307,7 +308,7 @@ class CutStore final : public metadata::MetadataStore {
 
   void AsyncRange(std::string start, std::string end, size_t limit,
                   RangeCallback callback) override {
-    if (cut) return Later([callback] { callback(Unavailable("cut")); });
+    if (cut || blind) return Later([callback] { callback(Unavailable("cut")); });
     ++outstanding_;
     base_->AsyncRange(std::move(start), std::move(end), limit, [this, callback](auto result) {
       callback(std::move(result));
@@ -330,7 +331,10 @@ class CutStore final : public metadata::MetadataStore {
   std::unique_ptr<metadata::WatchHandle> Watch(std::string prefix, Revision from,
                                                boost::asio::any_io_executor executor,
                                                WatchCallback callback) override {
-    return base_->Watch(std::move(prefix), from, std::move(executor), std::move(callback));
+    auto seen = [this, callback = std::move(callback)](const auto& news) {
+      if (!blind) callback(news);
+    };
+    return base_->Watch(std::move(prefix), from, std::move(executor), std::move(seen));
   }
   void AsyncGrantLease(std::chrono::seconds ttl, boost::asio::any_io_executor executor,
                        std::function<void()> lost, LeaseCallback callback) override {

@@ -1,3 +1,4 @@
+#include <future>
 #include <thread>
 
 #include "server/partition/shape.h"
@@ -129,6 +130,78 @@ TEST_F(Split, IsFinishedByTheNextPrimary) {
   ExpectFilled();
   ASSERT_TRUE(old.Start().ok());
   EXPECT_TRUE(cluster_->AwaitInSync(1, 3));
+}
+
+/// Applied while the primary may not ask for the cut, as the key is not what it takes it for.
+TEST_F(Split, ThatIsAppliedInDoubtIsAskedForAfterIt) {
+  Open();
+  Fill();
+  const std::string key = MiddleKey();
+  ClusterNode& node = Primary(1);
+  const auto partition = node.Find(1);
+  ASSERT_TRUE(partition.ok());
+  const auto leading = [&] {
+    return OnHome(node, [&] { return (*partition)->replica()->leading(); });
+  };
+  HeldPool held(&node.blocking());
+  SplitRecord record;
+  record.key = key;
+  record.child = PartitionId(2);
+  for (uint64_t id = 1; id <= 3; ++id) {
+    record.child_replicas[{NodeId(id), ReplicaId(10 * id)}] = ReplicaId(200 + id);
+  }
+  const Status asked = OnHome(node, [&] { return (*partition)->ProposeSplit(record); });
+  ASSERT_TRUE(asked.ok()) << asked.ToString();
+  // Committed, and not applied yet.
+  ASSERT_TRUE(Eventually(
+      [&] { return OnHome(node, [&] { return (*partition)->replica()->state_lent(); }); }));
+  // The key changes, unseen; what the primary asks of it next is refused.
+  for (const auto& [id, other] : cluster_->nodes()) other->store().blind = true;
+  ASSERT_TRUE(cluster_->Swap(1, [](group::Configuration* configuration) {
+    configuration->learners.push_back({NodeId(8), ReplicaId(800)});
+  }));
+  OnHome(node, [&] {
+    (*partition)->replica()->Ask(group::SetReplication{5});
+    return true;
+  });
+  ASSERT_TRUE(Eventually([&] { return !leading(); }));
+  const LogIndex before = OnHome(node, [&] { return (*partition)->replica()->applied().index; });
+  held.Release();
+  ASSERT_TRUE(Eventually([&] {
+    return OnHome(node, [&] { return (*partition)->replica()->applied().index; }) > before;
+  }));
+  ASSERT_FALSE(leading());
+  for (const auto& [id, other] : cluster_->nodes()) other->store().blind = false;
+  ASSERT_TRUE(Eventually(leading));
+  ASSERT_TRUE(Eventually([&] { return cluster_->Known(1, 2).has_value(); }))
+      << cluster_->Describe(1);
+  EXPECT_EQ(cluster_->Configuration(1).range_end, key);
+  ExpectFilled();
+}
+
+/// RocksDB has been seen to say of a store whose disk had been full that it was copied, when it was
+/// in part. A child made of that would have lost what was acknowledged.
+TEST_F(Split, AfterAFullDiskTheChildHasWhatWasAcknowledged) {
+  // One flush that is held must not hold those of the other nodes.
+  rocksdb::Env::Default()->SetBackgroundThreads(4, rocksdb::Env::HIGH);
+  Open();
+  Fill();
+  ClusterNode& node = Primary(1);
+  const auto partition = node.Find(1);
+  ASSERT_TRUE(partition.ok());
+  node.table_disk->full = true;
+  ASSERT_FALSE((*partition)->WriteAhead().ok());
+  node.table_disk->full = false;
+  for (int i = 0; i < kItems; ++i) ASSERT_TRUE(Put(i, "w", {7, static_cast<uint64_t>(i) + 1}).ok());
+  node.table_disk->making.Close("/partitions/1/");
+  auto split = std::async(std::launch::async, [&] { return AskSplit(MiddleKey()); });
+  ASSERT_TRUE(Eventually([&] { return node.table_disk->making.held(); }));
+  // Who does not wait for what is held is soon done.
+  std::this_thread::sleep_for(milliseconds(500));
+  node.table_disk->making.Open();
+  const Status done = split.get();
+  ASSERT_TRUE(done.ok()) << done.ToString() << cluster_->Describe(1);
+  for (int i = 0; i < kItems; ++i) EXPECT_EQ(Get(i), "w") << i;
 }
 
 TEST_F(Split, RetriesOfBothSidesAreAnsweredFromTheParentsRecords) {
