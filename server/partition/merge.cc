@@ -251,6 +251,7 @@ Result<bool> Partition::ApplyAbsorb(const replica::CommittedEntry& entry) {
   batch.Put(MetaKey(kAbsorbKey), EncodeRecord(record));
   RETURN_IF_ERROR(ApplyShape(entry.position, statistics(), &batch));
   RETURN_IF_ERROR(store().Flush(/*wait=*/true));
+  installed_absorb_ = record;
   return record.held;
 }
 
@@ -292,12 +293,9 @@ Status Partition::CopyFrom(const Partition& right, const AbsorbRecord& record) {
 }
 
 void Partition::OnAbsorbApplied(const replica::CommittedEntry& entry) {
-  storage::PinnedValue value;
-  const Result<bool> found = store().Get(MetaKey(kAbsorbKey), &value);
-  if (!found.ok() || !*found) return;
-  Result<AbsorbRecord> record = DecodeAbsorbRecord(value.view());
-  CHECK(record.ok() && record->index == entry.position.index);
-  absorb_ = *std::move(record);
+  CHECK(installed_absorb_.has_value() && installed_absorb_->index == entry.position.index);
+  absorb_ = std::move(installed_absorb_);
+  installed_absorb_.reset();
   absorbing_ = LogIndex();
   SetRange(replica_->group().configuration());
   // Whoever is behind takes a checkpoint: the log alone would not bring it the data.

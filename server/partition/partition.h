@@ -513,7 +513,8 @@ class Partition final : public replica::StateMachine,
     bool IsNone() const { return !proposed; }
   };
   Freezing freeze_;
-  /// From the store as it was opened or installed, for OnInstalled.
+  /// From the store as it was opened or installed, for OnInstalled; or of an Absorb, for
+  /// OnAbsorbApplied. Of those who have the state.
   std::optional<AbsorbRecord> installed_absorb_;
   std::optional<SplitRecord> installed_split_;
   bool installed_holds_ = false;
