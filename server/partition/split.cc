@@ -217,8 +217,8 @@ Status Partition::MakeChild(const SplitRecord& record) {
 Status Partition::BecomeChild(const std::string& path, const SplitRecord& record) {
   ASSIGN_OR_RETURN(
       auto child, storage::PartitionStore::Open(*environment_.storage, path, /*create=*/false, {}));
-  // A checkpoint has been seen without what was applied after the disk had been full: such a child
-  // would have lost acknowledged writes, and does not count as held.
+  // A child without something of what was applied would have lost acknowledged writes: it does not
+  // count as held. (Seen with copies made after the disk had been full: PartitionStore::Flush.)
   storage::PinnedValue there;
   ASSIGN_OR_RETURN(const bool found, child->Get(kAppliedKey, &there));
   if (!found) return Unavailable("the copy for the child has no applied state");

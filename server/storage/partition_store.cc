@@ -1,15 +1,16 @@
 #include "server/storage/partition_store.h"
 
 #include <rocksdb/convenience.h>
-#include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/listener.h>
 #include <rocksdb/sst_file_manager.h>
 #include <rocksdb/statistics.h>
 #include <rocksdb/table.h>
+#include <rocksdb/utilities/checkpoint.h>
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <filesystem>
 #include <mutex>
 
@@ -132,17 +133,29 @@ class PartitionStore::Listener final : public rocksdb::EventListener {
  public:
   explicit Listener(Events events) : events_(std::move(events)) {}
 
-  void OnFlushCompleted(rocksdb::DB*, const rocksdb::FlushJobInfo&) override {
+  void OnFlushCompleted(rocksdb::DB*, const rocksdb::FlushJobInfo& info) override {
+    {
+      std::lock_guard lock(news_mutex_);
+      news_.flushed = std::max<uint64_t>(news_.flushed, info.largest_seqno);
+      ++news_.count;
+      told_.notify_all();
+    }
     std::lock_guard lock(mutex_);
     if (events_.on_flushed) events_.on_flushed();
   }
 
   void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status* status) override {
     failed_.store(true);
-    std::lock_guard lock(mutex_);
-    if (events_.on_background_error) {
-      events_.on_background_error(FromRocks(*status, "background work"));
+    const Status failure = FromRocks(*status, "background work");
+    {
+      std::lock_guard lock(news_mutex_);
+      ++news_.failures;
+      news_.failure = failure;
+      ++news_.count;
+      told_.notify_all();
     }
+    std::lock_guard lock(mutex_);
+    if (events_.on_background_error) events_.on_background_error(failure);
   }
 
   void OnErrorRecoveryEnd(const rocksdb::BackgroundErrorRecoveryInfo& info) override {
@@ -152,6 +165,23 @@ class PartitionStore::Listener final : public rocksdb::EventListener {
   bool failed() const { return failed_.load(); }
   void SetHealthy() { failed_.store(false); }
 
+  /// What has been heard of background work.
+  struct News {
+    uint64_t count = 0;     ///< of all news
+    uint64_t flushed = 0;   ///< the highest sequence number that is known to have reached the disk
+    uint64_t failures = 0;  ///< how often it has failed
+    Status failure;         ///< at last
+  };
+  News news() const {
+    std::lock_guard lock(news_mutex_);
+    return news_;
+  }
+  /// Until there is more than `count` of it.
+  void AwaitNews(uint64_t count) const {
+    std::unique_lock lock(news_mutex_);
+    told_.wait(lock, [&] { return news_.count > count; });
+  }
+
   void Detach() {
     std::lock_guard lock(mutex_);
     events_ = {};
@@ -159,6 +189,9 @@ class PartitionStore::Listener final : public rocksdb::EventListener {
 
  private:
   std::atomic<bool> failed_{false};
+  mutable std::mutex news_mutex_;
+  mutable std::condition_variable told_;
+  News news_;         // guarded by news_mutex_
   std::mutex mutex_;  // guards events_
   Events events_;
 };
@@ -251,8 +284,8 @@ Status RangeIterator::status() const { return FromRocks(it_->status(), "scan"); 
 Result<std::string> PartitionStore::ReadKey(const StorageEnvironment& environment,
                                             const std::string& directory, std::string_view key) {
   rocksdb::DB* db = nullptr;
-  RETURN_IF_ERROR(FromRocks(
-      rocksdb::DB::OpenForReadOnly(environment.MakeOptions(), directory, &db), directory));
+  RETURN_IF_ERROR(FromRocks(rocksdb::DB::OpenForReadOnly(environment.MakeOptions(), directory, &db),
+                            directory));
   const std::unique_ptr<rocksdb::DB> owner(db);
   std::string value;
   const rocksdb::Status status = db->Get(rocksdb::ReadOptions(), ToSlice(key), &value);
@@ -262,6 +295,7 @@ Result<std::string> PartitionStore::ReadKey(const StorageEnvironment& environmen
 }
 
 Status PartitionStore::MakeCheckpoint(const std::string& directory) const {
+  RETURN_IF_ERROR(Flush(/*wait=*/true));  // its own is not waited for, see there
   rocksdb::Checkpoint* made = nullptr;
   RETURN_IF_ERROR(FromRocks(rocksdb::Checkpoint::Create(db_.get(), &made), "checkpoint"));
   const std::unique_ptr<rocksdb::Checkpoint> checkpoint(made);
@@ -298,11 +332,37 @@ uint64_t PartitionStore::SizeBytes() const {
   return tables + buffers;
 }
 
-Status PartitionStore::Flush(bool wait) {
+// RocksDB's own waiting is not enough. An error in the background that stops writes (a disk that is
+// full while a buffer is flushed) sets ErrorHandler::is_db_stopped_, and in 7.8.3 neither Resume()
+// nor the recovery that polls for space takes that back (ClearBGError(); only the retry of other
+// errors does). DBImpl::WaitForFlushMemTables(), which Flush() and checkpoints rely on, returns at
+// once with the error of such a database, which after Resume() is none: from then on and until the
+// store is opened again, every Flush() says Ok as soon as it has begun, and a checkpoint has what
+// was on the disk by chance. Without a write-ahead log, what it lacks would be lost.
+Status PartitionStore::Flush(bool wait) const {
+  const uint64_t sequence = db_->GetLatestSequenceNumber();
+  const uint64_t failures = listener_->news().failures;
   rocksdb::FlushOptions options;
   options.wait = wait;
   options.allow_write_stall = true;
-  return FromRocks(db_->Flush(options), "flush");
+  RETURN_IF_ERROR(FromRocks(db_->Flush(options), "flush"));
+  return wait ? AwaitFlushed(sequence, failures) : Status::Ok();
+}
+
+/// Until everything up to `sequence`, of which a flush has begun, is on the disk, or background
+/// work has failed more often than `failures`.
+Status PartitionStore::AwaitFlushed(uint64_t sequence, uint64_t failures) const {
+  for (;;) {
+    const Listener::News news = listener_->news();
+    // Flush() has made what was written before it immutable.
+    uint64_t waiting = 0;
+    if (!db_->GetIntProperty(rocksdb::DB::Properties::kNumImmutableMemTable, &waiting)) {
+      return {Code::kIoError, "flush: RocksDB does not say what is on the disk"};
+    }
+    if (waiting == 0 || news.flushed >= sequence) return Status::Ok();
+    if (news.failures > failures) return news.failure;
+    listener_->AwaitNews(news.count);
+  }
 }
 
 Status PartitionStore::Resume() {

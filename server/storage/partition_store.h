@@ -106,7 +106,8 @@ class PartitionStore {
 
   Status Apply(rocksdb::WriteBatch* batch);
 
-  /// The store as it was at one moment, for several reads that have to agree. The store outlives it.
+  /// The store as it was at one moment, for several reads that have to agree. The store outlives
+  /// it.
   using View = std::shared_ptr<const rocksdb::Snapshot>;
   View TakeView() const;
 
@@ -125,7 +126,7 @@ class PartitionStore {
                                      const std::string& directory, std::string_view key);
 
   /// A consistent copy of the whole store in `directory`, which does not exist: hard links where
-  /// the file system allows. Flushes first.
+  /// the file system allows. Flushes first: it has all that was applied before the call.
   Status MakeCheckpoint(const std::string& directory) const;
 
   /// Removes the keys in [from, to). Durable as Apply() is.
@@ -137,8 +138,9 @@ class PartitionStore {
   /// Bytes of the table files and write buffers.
   uint64_t SizeBytes() const;
 
-  /// Writes the write buffers to disk. With wait=false it only starts.
-  Status Flush(bool wait);
+  /// Writes the write buffers to disk. With wait=false it only starts; else Ok says that all that
+  /// was applied before the call is on the disk.
+  Status Flush(bool wait) const;
   /// Tries to leave the error state after the cause (a full disk) has gone.
   Status Resume();
 
@@ -148,6 +150,7 @@ class PartitionStore {
  private:
   class Listener;
   PartitionStore() = default;
+  Status AwaitFlushed(uint64_t sequence, uint64_t failures) const;
   std::shared_ptr<Listener> listener_;
   std::unique_ptr<rocksdb::DB> db_;
 };

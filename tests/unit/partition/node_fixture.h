@@ -3,11 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <rocksdb/env.h>
-#include <rocksdb/file_system.h>
 
 #include <atomic>
 #include <boost/asio/co_spawn.hpp>
-#include <condition_variable>
 #include <filesystem>
 #include <future>
 #include <memory>
@@ -24,6 +22,7 @@
 #include "server/model/attribute_value.h"
 #include "server/model/key.h"
 #include "server/partition/partition_manager.h"
+#include "tests/unit/storage/fault_table_disk.h"
 
 /// A node without its API: the real log, metadata store and partitions in a directory of their own.
 namespace onggi::partition {
@@ -145,87 +144,8 @@ class FaultLogDisk : public log::FileSystem {
   log::FileSystem* const base_ = log::FileSystem::Posix();
 };
 
-/// A place in the code under test where the next who comes by is held until Open().
-class Gate {
- public:
-  /// Holds the next at a file whose path has `part` in it.
-  void Close(std::string part) {
-    std::lock_guard lock(mutex_);
-    part_ = std::move(part);
-  }
-  void Open() {
-    std::lock_guard lock(mutex_);
-    part_.clear();
-    held_ = false;
-    opened_.notify_all();
-  }
-  bool held() const {
-    std::lock_guard lock(mutex_);
-    return held_;
-  }
-  void Pass(const std::string& path) {
-    std::unique_lock lock(mutex_);
-    if (part_.empty() || path.find(part_) == std::string::npos) return;
-    part_.clear();
-    held_ = true;
-    opened_.wait(lock, [this] { return !held_; });
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::condition_variable opened_;
-  std::string part_;   // guarded by mutex_; empty: open
-  bool held_ = false;  // guarded by mutex_
-};
-
-/// RocksDB's disk, on which no table file can be made while `full`.
-class FaultTableDisk : public rocksdb::FileSystemWrapper {
- public:
-  FaultTableDisk() : rocksdb::FileSystemWrapper(rocksdb::FileSystem::Default()) {}
-  const char* Name() const override { return "FaultTableDisk"; }
-  std::atomic<bool> full{false};
-  Gate making;   ///< of table files
-  Gate reading;  ///< of table files that were opened since
-
-  rocksdb::IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
-                                    std::unique_ptr<rocksdb::FSWritableFile>* result,
-                                    rocksdb::IODebugContext* context) override {
-    if (full && name.ends_with(".sst")) return rocksdb::IOStatus::NoSpace("injected");
-    if (name.ends_with(".sst")) making.Pass(name);
-    return rocksdb::FileSystemWrapper::NewWritableFile(name, options, result, context);
-  }
-  rocksdb::IOStatus NewRandomAccessFile(const std::string& name,
-                                        const rocksdb::FileOptions& options,
-                                        std::unique_ptr<rocksdb::FSRandomAccessFile>* result,
-                                        rocksdb::IODebugContext* context) override {
-    std::unique_ptr<rocksdb::FSRandomAccessFile> file;
-    rocksdb::IOStatus status =
-        rocksdb::FileSystemWrapper::NewRandomAccessFile(name, options, &file, context);
-    if (status.ok()) *result = std::make_unique<TableFile>(this, name, std::move(file));
-    return status;
-  }
-
- private:
-  class TableFile : public rocksdb::FSRandomAccessFileOwnerWrapper {
-   public:
-    TableFile(FaultTableDisk* disk, std::string name,
-              std::unique_ptr<rocksdb::FSRandomAccessFile> base)
-        : rocksdb::FSRandomAccessFileOwnerWrapper(std::move(base)),
-          disk_(disk),
-          name_(std::move(name)) {}
-    rocksdb::IOStatus Read(uint64_t offset, size_t size, const rocksdb::IOOptions& options,
-                           rocksdb::Slice* result, char* scratch,
-                           rocksdb::IODebugContext* context) const override {
-      disk_->reading.Pass(name_);
-      return rocksdb::FSRandomAccessFileOwnerWrapper::Read(offset, size, options, result, scratch,
-                                                           context);
-    }
-
-   private:
-    FaultTableDisk* const disk_;
-    const std::string name_;
-  };
-};
+using storage::FaultTableDisk;
+using storage::Gate;
 
 inline model::AttributeValue S(std::string_view text) {
   return model::AttributeValue::String(text);
