@@ -180,6 +180,7 @@ void Partition::GiveUpStart(Status reason) {
 }
 
 void Partition::Wake() {
+  news_.Tell();
   if (waiter_ != nullptr) waiter_->cancel();
 }
 

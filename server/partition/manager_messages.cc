@@ -2,7 +2,6 @@
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <future>
-#include <thread>
 #include <utility>
 
 #include "common/log.h"
@@ -336,11 +335,13 @@ std::shared_ptr<const Partition> PartitionManager::FindFrozen(PartitionId partit
   if (answer.wait_until(deadline) != std::future_status::ready) return nullptr;
   const OpenResult opened = answer.get();
   if (!opened.ok()) return nullptr;
-  while ((*opened)->frozen_at() != freeze) {
+  News& news = (*opened)->news();
+  for (;;) {
+    const uint64_t seen = news.count();
+    if ((*opened)->frozen_at() == freeze) return *opened;
     if (std::chrono::steady_clock::now() >= deadline) return nullptr;
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    news.Block(seen, deadline);
   }
-  return *opened;
 }
 
 // Checkpoints. ------------------------------------------------------------------------------------

@@ -168,6 +168,7 @@ void Partition::OnFreezeApplied(LogIndex index) {
 void Partition::OnFrozen(LogIndex index, Revision revision) {
   freeze_.granted = index;
   freeze_.revision = revision;
+  Wake();
 }
 
 /// The merge has not come about in time, or another reign has begun: takes the grant back.

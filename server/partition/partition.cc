@@ -21,7 +21,7 @@ struct Closing {
   std::string parent;
   PartitionId id;
   ReplicaId replica;
-  std::shared_ptr<std::atomic<bool>> closed;
+  std::shared_ptr<News> closed;
 
   void Run() {
     stores.clear();
@@ -34,7 +34,7 @@ struct Closing {
     if (!removed.ok()) {
       log::Warn("cannot remove a partition's files", "partition", id, "status", removed);
     }
-    if (closed != nullptr) closed->store(true);
+    if (closed != nullptr) closed->Tell();
   }
 };
 

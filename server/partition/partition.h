@@ -30,6 +30,7 @@
 #include "replication/transport/transport.h"
 #include "server/partition/effects.h"
 #include "server/partition/load_meter.h"
+#include "server/partition/news.h"
 #include "server/partition/node_home.h"
 #include "server/partition/request_table.h"
 #include "server/partition/schema.h"
@@ -155,8 +156,8 @@ struct PartitionPlace {
   std::shared_ptr<replica::Log> log;
   PartitionHost* host = nullptr;  ///< outlives the partition's Stop()
   ReplicaId replica;
-  /// Becomes true when the store is closed and, where it is dropped, its files are gone.
-  std::shared_ptr<std::atomic<bool>> closed;
+  /// Told when the store is closed and, where it is dropped, its files are gone.
+  std::shared_ptr<News> closed;
 };
 
 /// One replica of a partition: a range of a table's items, their local indexes and its log.
@@ -236,6 +237,10 @@ class Partition final : public replica::StateMachine,
                                             bool fill_cache) const;
 
   PartitionStatistics statistics() const;
+
+  /// Told when configuration(), serving(), frozen_at(), grant() or what is applied may have
+  /// changed.
+  News& news() { return news_; }
 
   /// Bytes of one item collection, items and local index entries; tables with local indexes only.
   Result<uint64_t> CollectionBytes(std::string_view collection_prefix) const;
@@ -472,6 +477,7 @@ class Partition final : public replica::StateMachine,
   std::vector<std::unique_ptr<const Range>> ranges_;  ///< all there were; the last is range_
   std::shared_ptr<replica::Replica> replica_;
   mutable LoadMeter load_;
+  News news_;
   std::atomic<uint64_t> applied_index_{0};
 
   mutable std::mutex configuration_mutex_;

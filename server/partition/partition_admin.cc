@@ -1,12 +1,12 @@
+#include <algorithm>
 #include <boost/asio/post.hpp>
-#include <boost/asio/redirect_error.hpp>
-#include <boost/asio/this_coro.hpp>
-#include <boost/asio/use_awaitable.hpp>
-#include <future>
+#include <set>
+#include <tuple>
 
 #include "common/log.h"
 #include "replication/group/record.h"
 #include "replication/metadata/keys.h"
+#include "server/partition/news.h"
 #include "server/partition/partition_manager.h"
 #include "server/partition/replica_files.h"
 
@@ -17,30 +17,29 @@ namespace asio = boost::asio;
 
 namespace {
 
-constexpr auto kPoll = std::chrono::milliseconds(5);
+/// A change is looked at again this soon without news of its partition: what it waits for may be
+/// somebody else's (room in a queue, a key that another node has changed).
+constexpr auto kLookAgain = std::chrono::milliseconds(100);
 /// Hot keys that a report names, from this part of the load on.
 constexpr size_t kMaxHotKeys = 5;
 constexpr double kHotShare = 0.1;
 
-asio::awaitable<void> Pause() {
-  asio::steady_timer timer(co_await asio::this_coro::executor, kPoll);
-  boost::system::error_code error;
-  auto token = asio::redirect_error(asio::use_awaitable, error);
-  co_await timer.async_wait(token);
+/// Until there is more news of the partition than `seen`, or it is time to look again.
+asio::awaitable<void> AwaitNews(Partition* partition, uint64_t seen, SteadyTime deadline) {
+  const SteadyTime again = std::chrono::steady_clock::now() + kLookAgain;
+  co_await partition->news().Wait(seen, std::min(again, deadline));
 }
 
 /// Partition::WriteAhead() on the pool. What it says does not matter: the change itself flushes
 /// too.
 asio::awaitable<void> WriteAhead(BlockingPool* pool, std::shared_ptr<Partition> partition,
                                  SteadyTime deadline) {
-  auto done = std::make_shared<std::atomic<bool>>(false);
+  auto done = std::make_shared<News>();
   const bool submitted = pool->TrySubmit([partition, done] {
     (void)partition->WriteAhead();
-    done->store(true);
+    done->Tell();
   });
-  while (submitted && !done->load() && std::chrono::steady_clock::now() < deadline) {
-    co_await Pause();
-  }
+  if (submitted) co_await done->Wait(0, deadline);
 }
 
 Status NotThePrimary() { return {Code::kNotPrimary, "the partition's primary is not here"}; }
@@ -127,6 +126,7 @@ asio::awaitable<Status> PartitionManager::TransferPrimary(PartitionId partition,
   const std::shared_ptr<Partition> here = *opened;
   bool asked = false;
   for (;;) {
+    const uint64_t seen = here->news().count();
     const auto known = here->configuration();
     if (known->configuration.primary == to) co_return Status::Ok();
     if (known->configuration.primary.node != environment_.node) co_return NotThePrimary();
@@ -138,7 +138,7 @@ asio::awaitable<Status> PartitionManager::TransferPrimary(PartitionId partition,
       Deliver(here, [to](replica::Replica& replica) { replica.Ask(group::Transfer{to}); });
     }
     if (scope_.stopping() || std::chrono::steady_clock::now() >= deadline) break;
-    co_await Pause();
+    co_await AwaitNews(here.get(), seen, deadline);
   }
   Deliver(here, [](replica::Replica& replica) { replica.Ask(group::CancelTransfer{}); });
   co_return Unavailable("the target did not catch up in time");
@@ -151,6 +151,7 @@ asio::awaitable<Status> PartitionManager::ReplaceReplica(PartitionId partition, 
   const std::shared_ptr<Partition> here = *opened;
   bool asked = false;
   for (;;) {
+    const uint64_t seen = here->news().count();
     const auto known = here->configuration();
     const group::Configuration& configuration = known->configuration;
     if (configuration.primary.node != environment_.node) co_return NotThePrimary();
@@ -166,7 +167,7 @@ asio::awaitable<Status> PartitionManager::ReplaceReplica(PartitionId partition, 
       Deliver(here, [replace](replica::Replica& replica) { replica.Ask(replace); });
     }
     if (scope_.stopping() || std::chrono::steady_clock::now() >= deadline) break;
-    co_await Pause();
+    co_await AwaitNews(here.get(), seen, deadline);
   }
   co_return Unavailable("the new member has not caught up yet");
 }
@@ -183,6 +184,7 @@ asio::awaitable<Status> PartitionManager::SplitPartition(TableId table, Partitio
   const std::string child_key = metadata::keys::Partition(table, child);
   co_await WriteAhead(environment_.blocking, here, deadline);
   for (;;) {
+    const uint64_t seen = here->news().count();
     const auto known = here->configuration();
     const group::Configuration& configuration = known->configuration;
     if (configuration.range_end == key) {
@@ -206,10 +208,10 @@ asio::awaitable<Status> PartitionManager::SplitPartition(TableId table, Partitio
       }
     }
     if (here->serving()) {
-      std::function<Status(Partition&)> propose = [&](Partition& open) {
+      std::function<Status(Partition&)> propose = [record](Partition& open) {
         return open.ProposeSplit(record);
       };
-      const Status proposed = co_await OnHome(here, propose);
+      const Status proposed = co_await OnHome(here, propose, deadline);
       const bool again =
           proposed.code() == Code::kUnavailable || proposed.code() == Code::kNotPrimary;
       // It may have come about between the two looks.
@@ -217,21 +219,28 @@ asio::awaitable<Status> PartitionManager::SplitPartition(TableId table, Partitio
       if (!proposed.ok() && !again && !cut) co_return proposed;
     }
     if (scope_.stopping() || std::chrono::steady_clock::now() >= deadline) break;
-    co_await Pause();
+    co_await AwaitNews(here.get(), seen, deadline);
   }
   co_return Unavailable("the split is not done yet");
 }
 
-/// Runs `work` on the partition's home and gives back what it says.
+/// Runs `work`, which may outlive the caller, on the partition's home and gives back what it says.
+/// kUnavailable: it has not been done by the deadline, and still may be.
 asio::awaitable<Status> PartitionManager::OnHome(std::shared_ptr<Partition> partition,
-                                                 std::function<Status(Partition&)> work) {
-  auto asked = std::make_shared<std::promise<Status>>();
-  auto answer = asked->get_future();
+                                                 std::function<Status(Partition&)> work,
+                                                 SteadyTime deadline) {
+  struct Asked {
+    Status status;
+    News done;
+  };
+  auto asked = std::make_shared<Asked>();
   asio::post(HomeOf(partition->id())->executor(), [partition, work, asked] {
-    asked->set_value(partition->replica() == nullptr ? NotThePrimary() : work(*partition));
+    asked->status = partition->replica() == nullptr ? NotThePrimary() : work(*partition);
+    asked->done.Tell();
   });
-  while (answer.wait_for(std::chrono::seconds(0)) != std::future_status::ready) co_await Pause();
-  co_return answer.get();
+  co_await asked->done.Wait(0, deadline);
+  co_return asked->done.count() > 0 ? asked->status
+                                    : Unavailable("the partition's home has no time");
 }
 
 asio::awaitable<Status> PartitionManager::MergePartitions(TableId table, PartitionId left,
@@ -243,11 +252,14 @@ asio::awaitable<Status> PartitionManager::MergePartitions(TableId table, Partiti
   co_await WriteAhead(environment_.blocking, here, deadline);
   Status status;
   while (!scope_.stopping() && std::chrono::steady_clock::now() < deadline) {
+    MergeStep step;
+    step.waits_for = here;
+    step.seen = here->news().count();
     const auto kv = co_await environment_.metadata->Get(right_key);
     if (kv.status().code() == Code::kNotFound) co_return Status::Ok();  // both in one transaction
     status = kv.status();
     if (status.ok()) {
-      status = co_await StepMerge(here, right);
+      status = co_await StepMerge(here, right, &step, deadline);
       const bool again =
           status.ok() || status.code() == Code::kUnavailable || status.code() == Code::kNotPrimary;
       if (!again) {
@@ -256,20 +268,19 @@ asio::awaitable<Status> PartitionManager::MergePartitions(TableId table, Partiti
         co_return still.status().code() == Code::kNotFound ? Status::Ok() : status;
       }
     }
-    co_await Pause();
+    co_await AwaitNews(step.waits_for.get(), step.seen, deadline);
   }
-  std::function<Status(Partition&)> cancel = [](Partition& partition) {
-    partition.CancelMerge();
-    return Status::Ok();
-  };
-  (void)co_await OnHome(here, cancel);
+  asio::post(HomeOf(left)->executor(), [here] {
+    if (here->replica() != nullptr) here->CancelMerge();
+  });
   if (status.code() == Code::kNotPrimary) co_return status;
   co_return Unavailable("the merge is not done yet");
 }
 
-/// Takes a merge one step on, whatever step it is at.
+/// Takes a merge one step on, whatever step it is at, and says in `step` whose news is next.
 asio::awaitable<Status> PartitionManager::StepMerge(std::shared_ptr<Partition> left,
-                                                    PartitionId right) {
+                                                    PartitionId right, MergeStep* step,
+                                                    SteadyTime deadline) {
   OpenResult opened = co_await FindPartition(right);
   if (!opened.ok()) {
     co_return opened.status().code() == Code::kNotFound
@@ -294,23 +305,32 @@ asio::awaitable<Status> PartitionManager::StepMerge(std::shared_ptr<Partition> l
   if (nodes(a) != nodes(b)) {
     co_return Status(Code::kConditionFailed, "the in-sync replicas are not on the same nodes");
   }
-  AbsorbRecord record;
-  record.right = right;
-  record.start = b.range_start;
-  record.end = b.range_end;
-  Revision grant;
-  std::function<Status(Partition&)> freeze = [&](Partition& partition) {
+  struct Frozen {
+    AbsorbRecord record;
+    Revision grant;
+  };
+  auto frozen = std::make_shared<Frozen>();
+  frozen->record.right = right;
+  frozen->record.start = b.range_start;
+  frozen->record.end = b.range_end;
+  const uint64_t seen = there->news().count();
+  std::function<Status(Partition&)> freeze = [frozen](Partition& partition) {
     RETURN_IF_ERROR(partition.ProposeFreeze());
-    std::tie(record.freeze, grant) = partition.grant();
-    record.figures = partition.statistics();
+    std::tie(frozen->record.freeze, frozen->grant) = partition.grant();
+    frozen->record.figures = partition.statistics();
     return Status::Ok();
   };
-  const Status frozen = co_await OnHome(there, freeze);
-  if (!frozen.ok() || grant == Revision()) co_return frozen;
-  std::function<Status(Partition&)> absorb = [&](Partition& partition) {
-    return partition.ProposeAbsorb(record, grant);
+  const Status asked = co_await OnHome(there, freeze, deadline);
+  if (!asked.ok()) co_return asked;
+  if (frozen->grant == Revision()) {
+    step->waits_for = there;
+    step->seen = seen;
+    co_return Status::Ok();
+  }
+  std::function<Status(Partition&)> absorb = [frozen](Partition& partition) {
+    return partition.ProposeAbsorb(frozen->record, frozen->grant);
   };
-  co_return co_await OnHome(left, absorb);
+  co_return co_await OnHome(left, absorb, deadline);
 }
 
 std::vector<proto::ReplicaStatus> PartitionManager::GetReplicas(TableId table,

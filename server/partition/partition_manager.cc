@@ -23,7 +23,8 @@ constexpr auto kMapWait = std::chrono::seconds(2);
 constexpr auto kMapPoll = std::chrono::milliseconds(2);
 /// How long an opening waits for readers of the same partition's last life to let go of its store.
 constexpr auto kClosedWait = std::chrono::seconds(30);
-constexpr auto kClosedPoll = std::chrono::milliseconds(5);
+/// And how soon it sees that the node stops.
+constexpr auto kClosedLook = std::chrono::milliseconds(100);
 
 asio::awaitable<bool> Pause(asio::steady_timer* timer, std::chrono::milliseconds time) {
   timer->expires_after(time);
@@ -195,14 +196,13 @@ void PartitionManager::AnswerWaiters(Slot* slot, const OpenResult& result) {
 }
 
 /// Until nobody holds the store of the partition's last life: RocksDB takes each but once.
-asio::awaitable<Status> PartitionManager::AwaitClosed(std::shared_ptr<std::atomic<bool>> closed) {
-  asio::steady_timer timer(co_await asio::this_coro::executor);
+asio::awaitable<Status> PartitionManager::AwaitClosed(std::shared_ptr<News> closed) {
   const auto deadline = std::chrono::steady_clock::now() + kClosedWait;
-  while (!closed->load()) {
-    if (scope_.stopping() || std::chrono::steady_clock::now() >= deadline) {
+  while (closed->count() == 0) {
+    const SteadyTime now = std::chrono::steady_clock::now();
+    if (scope_.stopping() || now >= deadline)
       co_return Unavailable("the partition is being closed");
-    }
-    co_await Pause(&timer, kClosedPoll);
+    co_await closed->Wait(0, now + kClosedLook);
   }
   co_return Status::Ok();
 }
@@ -212,7 +212,7 @@ asio::awaitable<void> PartitionManager::RunOpen(std::shared_ptr<Slot> slot,
   // Runs to its end whatever stops around it: its waiters must be answered, its partition stopped.
   const asio::disable_cancellation none;
   co_await asio::this_coro::reset_cancellation_state(none);
-  std::shared_ptr<std::atomic<bool>> closed;
+  std::shared_ptr<News> closed;
   {
     std::unique_lock lock(mutex_);
     closed = slot->closed;
@@ -232,7 +232,7 @@ asio::awaitable<void> PartitionManager::RunOpen(std::shared_ptr<Slot> slot,
       place.log = log_;
       place.host = this;
       place.replica = slot->replica;
-      place.closed = std::make_shared<std::atomic<bool>>(false);
+      place.closed = std::make_shared<News>();
       slot->closed = place.closed;
       partition = std::make_shared<Partition>(environment_, std::move(place), table->second.schema,
                                               slot->config, slot->revision);

@@ -17,6 +17,7 @@
 #include "replication/metadata/metadata_store.h"
 #include "replication/transport/transport.h"
 #include "server/partition/directory.h"
+#include "server/partition/news.h"
 #include "server/partition/partition.h"
 
 namespace onggi::partition {
@@ -118,8 +119,8 @@ class PartitionManager final : public Directory,
     /// Named, and not on this disk, or damaged (R9): never opened again.
     bool lost = false;
     std::vector<OpenCallback> waiters;
-    /// Becomes true when the store of the latest Partition has been closed.
-    std::shared_ptr<std::atomic<bool>> closed;
+    /// Tells when the store of the latest Partition has been closed.
+    std::shared_ptr<News> closed;
     uint64_t activity = 0;  ///< the partition's count when last looked at
     SteadyTime active_at;
   };
@@ -138,7 +139,7 @@ class PartitionManager final : public Directory,
   void OpenSlot(const std::shared_ptr<Slot>& slot, OpenCallback answer);
   void AnswerWaiters(Slot* slot, const OpenResult& result);
   boost::asio::awaitable<void> RunOpen(std::shared_ptr<Slot> slot, std::shared_ptr<NodeHome> home);
-  boost::asio::awaitable<Status> AwaitClosed(std::shared_ptr<std::atomic<bool>> closed);
+  boost::asio::awaitable<Status> AwaitClosed(std::shared_ptr<News> closed);
   boost::asio::awaitable<void> Maintain();
   void CloseIdle();
   void FlushLater(std::shared_ptr<Partition> partition);
@@ -147,9 +148,16 @@ class PartitionManager final : public Directory,
 
   // partition_admin.cc
   Status MakeReplica(PartitionId partition, ReplicaId replica);
+  /// What a merge that was taken a step on waits for: more news of a partition than was seen.
+  struct MergeStep {
+    std::shared_ptr<Partition> waits_for;
+    uint64_t seen = 0;
+  };
   boost::asio::awaitable<Status> OnHome(std::shared_ptr<Partition> partition,
-                                        std::function<Status(Partition&)> work);
-  boost::asio::awaitable<Status> StepMerge(std::shared_ptr<Partition> left, PartitionId right);
+                                        std::function<Status(Partition&)> work,
+                                        SteadyTime deadline);
+  boost::asio::awaitable<Status> StepMerge(std::shared_ptr<Partition> left, PartitionId right,
+                                           MergeStep* step, SteadyTime deadline);
 
   // partition_map.cc: the map, and the directories.
   void OnTables(const metadata::WatchBatch& batch);

@@ -301,6 +301,7 @@ class CutStore final : public metadata::MetadataStore {
   std::atomic<bool> cut{false};           ///< requests are not done
   std::atomic<bool> lose_answers{false};  ///< transactions are done, and nobody hears of it
   std::atomic<bool> blind{false};         ///< nothing can be read, and watches say nothing
+  std::atomic<size_t> ranges{0};          ///< that were asked for
   /// Returns when every request has been answered.
   void Drain() const {
     while (outstanding_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -308,6 +309,7 @@ class CutStore final : public metadata::MetadataStore {
 
   void AsyncRange(std::string start, std::string end, size_t limit,
                   RangeCallback callback) override {
+    ++ranges;
     if (cut || blind) return Later([callback] { callback(Unavailable("cut")); });
     ++outstanding_;
     base_->AsyncRange(std::move(start), std::move(end), limit, [this, callback](auto result) {

@@ -126,6 +126,30 @@ TEST_F(Merge, ThatDoesNotComeAboutIsGivenUp) {
   ExpectMerged();
 }
 
+/// Whoever waits for the other replicas waits for news, and does not ask over and over.
+TEST_F(Merge, ThatHasToWaitDoesNotPoll) {
+  Open();
+  BringTogether();
+  ClusterNode& node = Primary(1);
+  ClusterNode& backup = cluster_->node(node.id() == NodeId(3) ? 2 : 3);
+  for (const std::string& key : {std::string(), MiddleKey()}) {
+    ASSERT_TRUE(backup.Find(1, key).ok());
+  }
+  HeldPool held(&backup.blocking());  // it cannot freeze its replica
+  const size_t before = node.store().ranges;
+  auto work =
+      node.manager().MergePartitions(TableId(1), PartitionId(1), PartitionId(2),
+                                     std::chrono::steady_clock::now() + std::chrono::seconds(1));
+  EXPECT_EQ(Await(node.executor(), std::move(work)).code(), Code::kUnavailable);
+  const size_t asked = node.store().ranges - before;
+  EXPECT_GT(asked, 1u);
+  EXPECT_LT(asked, 50u);
+  held.Release();
+  const Status merged = AskMerge();
+  ASSERT_TRUE(merged.ok()) << merged.ToString() << cluster_->Describe(1);
+  ExpectMerged();
+}
+
 TEST_F(Merge, IsRefusedForStrangers) {
   Open();
   cluster_->CreateTable(7, {1, 2, 3});
