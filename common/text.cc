@@ -42,4 +42,11 @@ std::string PercentDecode(std::string_view text, bool plus_is_space) {
   return out;
 }
 
+std::string PrefixEnd(std::string_view prefix) {
+  while (!prefix.empty() && prefix.back() == '\xFF') prefix.remove_suffix(1);
+  std::string end(prefix);
+  if (!end.empty()) end.back() = static_cast<char>(static_cast<unsigned char>(end.back()) + 1);
+  return end;
+}
+
 }  // namespace onggi

@@ -12,4 +12,8 @@ bool EqualsIgnoreCase(std::string_view a, std::string_view b);
 /// is.
 std::string PercentDecode(std::string_view text, bool plus_is_space = false);
 
+/// The least string greater than every string with this prefix; empty when there is none: with it,
+/// [prefix, end) is the range of those strings.
+std::string PrefixEnd(std::string_view prefix);
+
 }  // namespace onggi

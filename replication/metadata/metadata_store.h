@@ -12,6 +12,7 @@
 
 #include "common/ids.h"
 #include "common/status.h"
+#include "common/text.h"
 
 namespace onggi::metadata {
 
@@ -181,8 +182,7 @@ class MetadataStore {
 /// kInvalidArgument, with what is wrong, unless the transaction is within the limits above.
 Status CheckLimits(const Transaction& transaction);
 
-/// The end of the range of keys that begin with `prefix`: the least key greater than all of them.
-/// Empty (the end of the key space) when there is none.
-std::string PrefixEnd(std::string_view prefix);
+/// An empty end is that of the key space.
+using onggi::PrefixEnd;
 
 }  // namespace onggi::metadata

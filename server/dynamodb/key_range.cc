@@ -1,5 +1,6 @@
 #include "server/dynamodb/key_range.h"
 
+#include "common/text.h"
 #include "server/model/key.h"
 
 namespace onggi::dynamodb {
@@ -24,7 +25,7 @@ std::string With(const std::string& prefix, bool is_index, ValueView sort_key) {
 /// The least key behind every key with this sort key value.
 std::string Behind(const std::string& prefix, bool is_index, ValueView sort_key) {
   std::string key = With(prefix, is_index, sort_key);
-  if (is_index) return model::PrefixSuccessor(key);
+  if (is_index) return PrefixEnd(key);
   key.push_back('\0');
   return key;
 }
@@ -32,8 +33,8 @@ std::string Behind(const std::string& prefix, bool is_index, ValueView sort_key)
 /// The end of the strings (or binaries) that begin with `text`, as a key; the collection's end
 /// where none is greater.
 std::string BehindPrefix(const std::string& prefix, bool is_index, ValueView text) {
-  const std::string successor = model::PrefixSuccessor(text.AsString());
-  if (successor.empty()) return model::PrefixSuccessor(prefix);
+  const std::string successor = PrefixEnd(text.AsString());
+  if (successor.empty()) return PrefixEnd(prefix);
   const std::string value =
       std::string(text.encoded().substr(0, 1)) + successor;  // type and payload
   return With(prefix, is_index, ValueView(value));
@@ -60,7 +61,7 @@ KeyRange RangeOfQuery(bool is_index, const KeyCondition& condition) {
   std::string prefix;
   model::AppendCollectionPrefix(ValueView(condition.hash_value), &prefix);
   const ValueView value(condition.range_value);
-  KeyRange range{prefix, model::PrefixSuccessor(prefix)};
+  KeyRange range{prefix, PrefixEnd(prefix)};
   switch (condition.range_operator) {
     case KeyOperator::kNone: break;
     case KeyOperator::kEqual:

@@ -65,13 +65,4 @@ std::string EncodeKey(ValueView partition_key, ValueView sort_key) {
   return key;
 }
 
-std::string PrefixSuccessor(std::string_view prefix) {
-  while (!prefix.empty() && prefix.back() == '\xFF') prefix.remove_suffix(1);
-  std::string successor(prefix);
-  if (!successor.empty()) {
-    successor.back() = static_cast<char>(static_cast<uint8_t>(successor.back()) + 1);
-  }
-  return successor;
-}
-
 }  // namespace onggi::model

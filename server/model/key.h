@@ -35,7 +35,4 @@ void AppendTerminated(ValueView value, std::string* out);
 /// hash + partition key + sort key (sort_key invalid where the table has none).
 std::string EncodeKey(ValueView partition_key, ValueView sort_key);
 
-/// The least string greater than every string with this prefix; empty when there is none.
-std::string PrefixSuccessor(std::string_view prefix);
-
 }  // namespace onggi::model

@@ -149,10 +149,8 @@ void Partition::OnReignBegan(Epoch epoch) {
 
 /// What a neighbour has brought.
 Status Partition::LoadInherited() {
-  const std::string from = MetaKey(RequestTable::kInheritedPrefix);
-  std::string to = from;
-  to.back() = static_cast<char>(to.back() + 1);
-  const auto it = store().NewIterator(from, to, /*reverse=*/false, /*fill_cache=*/false);
+  const StoreRange all = StoreRange::OfMeta(RequestTable::kInheritedPrefix);
+  const auto it = store().NewIterator(all.from, all.to, /*reverse=*/false, /*fill_cache=*/false);
   for (; it->Valid(); it->Next()) {
     RETURN_IF_ERROR(requests_.LoadOlder(it->key().substr(1), it->value()));
   }
@@ -163,11 +161,8 @@ Status Partition::LoadInherited() {
 Status Partition::LoadRequests() {
   requests_.Clear();
   for (const std::string_view prefix : {RequestTable::kInheritedPrefix, RequestTable::kKeyPrefix}) {
-    std::string from(1, kMetaSpace);
-    from.append(prefix);
-    std::string to = from;
-    to.back() = static_cast<char>(to.back() + 1);
-    const auto it = store().NewIterator(from, to, /*reverse=*/false, /*fill_cache=*/false);
+    const StoreRange all = StoreRange::OfMeta(prefix);
+    const auto it = store().NewIterator(all.from, all.to, /*reverse=*/false, /*fill_cache=*/false);
     for (; it->Valid(); it->Next()) {
       RETURN_IF_ERROR(requests_.Load(it->key().substr(1), it->value()));
     }

@@ -2,6 +2,7 @@
 
 #include <rocksdb/write_batch.h>
 
+#include "common/text.h"
 #include "common/varint.h"
 
 namespace onggi::partition {
@@ -51,6 +52,17 @@ bool ReadStatistics(std::string_view* in, PartitionStatistics* statistics) {
 }
 
 }  // namespace
+
+StoreRange StoreRange::Of(char space, std::string_view start, std::string_view end) {
+  const std::string first(1, space);
+  return {first + std::string(start), end.empty() ? PrefixEnd(first) : first + std::string(end)};
+}
+
+StoreRange StoreRange::OfMeta(std::string_view name) {
+  std::string from = MetaKey(name);
+  std::string to = PrefixEnd(from);
+  return {std::move(from), std::move(to)};
+}
 
 void AppendFigures(const PartitionStatistics& statistics, std::string* out) {
   out->push_back(VersionOf(statistics));

@@ -50,6 +50,17 @@ inline std::string MetaKey(std::string_view name) {
   return std::string(1, kMetaSpace).append(name);
 }
 
+/// Keys [from, to) of a partition's store.
+struct StoreRange {
+  std::string from;
+  std::string to;
+
+  /// Of a space: from `start` to `end`; empty: from its beginning, to its end.
+  static StoreRange Of(char space, std::string_view start, std::string_view end);
+  /// Of the meta space: what begins with `name`.
+  static StoreRange OfMeta(std::string_view name);
+};
+
 /// What one replica has applied: the place in the log and the live figures at that place. One
 /// record in the store, in the same batch as the effects.
 struct AppliedState {

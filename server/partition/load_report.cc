@@ -107,10 +107,8 @@ uint64_t Partition::HeldBytes() const {
   if (range->start.empty() && range->end.empty()) return files;
   uint64_t held = 0;
   for (const char space : Spaces()) {
-    const std::string from = std::string(1, space) + range->start;
-    const std::string to = range->end.empty() ? std::string(1, static_cast<char>(space + 1))
-                                              : std::string(1, space) + range->end;
-    held += store().ApproximateBytes(from, to);
+    const StoreRange all = StoreRange::Of(space, range->start, range->end);
+    held += store().ApproximateBytes(all.from, all.to);
   }
   return std::min(files, held);
 }
@@ -129,11 +127,9 @@ std::optional<std::string> Partition::SizeSplitKey() const {
   const bool same =
       middle_.range == range && near(bytes, middle_.bytes) && near(item_bytes, middle_.item_bytes);
   if (!same) {
-    std::string start(1, kItemSpace), end(1, kItemSpace + 1);
-    start += range->start;
-    if (!range->end.empty()) end = std::string(1, kItemSpace) + range->end;
+    const StoreRange all = StoreRange::Of(kItemSpace, range->start, range->end);
     std::optional<std::string> cut;
-    if (const auto middle = MiddleOf(start, end)) cut = CutAt(middle->substr(1));
+    if (const auto middle = MiddleOf(all.from, all.to)) cut = CutAt(middle->substr(1));
     if (cut.has_value() && (*cut <= range->start || !range->Holds(*cut))) cut.reset();
     middle_ = {range, bytes, item_bytes, std::move(cut)};
   }

@@ -237,8 +237,7 @@ Result<bool> Partition::ApplyAbsorb(const replica::CommittedEntry& entry) {
   ASSIGN_OR_RETURN(AbsorbRecord record, AbsorbRecord::Decode(entry.position.index, entry.payload));
   // What an earlier one that came to nothing has left.
   for (const char space : Spaces()) {
-    RETURN_IF_ERROR(TrimRange(std::string(1, space) + record.start,
-                              std::string(1, static_cast<char>(space + 1))));
+    RETURN_IF_ERROR(TrimRange(StoreRange::Of(space, record.start, "")));
   }
   if (const auto right = place_.host->FindFrozen(record.right, record.freeze)) {
     const Status copied = CopyFrom(*right, record);
@@ -266,8 +265,9 @@ std::vector<char> Partition::Spaces() const {
 
 Status Partition::CopyFrom(const Partition& right, const AbsorbRecord& record) {
   rocksdb::WriteBatch batch;
-  const auto copy = [&](const std::string& from, const std::string& to, auto rename) -> Status {
-    const auto it = right.store().NewIterator(from, to, /*reverse=*/false, /*fill_cache=*/false);
+  const auto copy = [&](const StoreRange& range, auto rename) -> Status {
+    const auto it =
+        right.store().NewIterator(range.from, range.to, /*reverse=*/false, /*fill_cache=*/false);
     for (; it->Valid(); it->Next()) {
       batch.Put(rename(it->key()), ToSlice(it->value()));
       if (batch.GetDataSize() < kCopyBytes) continue;
@@ -277,16 +277,11 @@ Status Partition::CopyFrom(const Partition& right, const AbsorbRecord& record) {
     return it->status();
   };
   for (const char space : Spaces()) {
-    const std::string from = std::string(1, space) + record.start;
-    const std::string to = record.end.empty() ? std::string(1, static_cast<char>(space + 1))
-                                              : std::string(1, space) + record.end;
-    RETURN_IF_ERROR(copy(from, to, [](std::string_view key) { return std::string(key); }));
+    RETURN_IF_ERROR(copy(StoreRange::Of(space, record.start, record.end),
+                         [](std::string_view key) { return std::string(key); }));
   }
   for (const std::string_view prefix : {RequestTable::kKeyPrefix, RequestTable::kInheritedPrefix}) {
-    const std::string from = MetaKey(prefix);
-    std::string to = from;
-    to.back() = static_cast<char>(to.back() + 1);
-    RETURN_IF_ERROR(copy(from, to, [&](std::string_view key) {
+    RETURN_IF_ERROR(copy(StoreRange::OfMeta(prefix), [&](std::string_view key) {
       return MetaKey(RequestTable::InheritedKeyOf(record.right, key.substr(1)));
     }));
   }

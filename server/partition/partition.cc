@@ -174,11 +174,10 @@ Result<std::unique_ptr<Cursor>> Partition::NewCursor(KeySpace space, std::string
   const char prefix = space.index < 0
                           ? kItemSpace
                           : static_cast<char>(kLocalIndexSpace + static_cast<char>(space.index));
-  const std::string from = Prefixed(prefix, lower);
-  const std::string to =
-      upper.empty() ? std::string(1, static_cast<char>(prefix + 1)) : Prefixed(prefix, upper);
-  auto cursor = std::unique_ptr<Cursor>(new Cursor(
-      shared_from_this(), store().NewIterator(from, to, reverse, fill_cache), consistent));
+  const StoreRange bounds = StoreRange::Of(prefix, lower, upper);
+  auto cursor = std::unique_ptr<Cursor>(
+      new Cursor(shared_from_this(),
+                 store().NewIterator(bounds.from, bounds.to, reverse, fill_cache), consistent));
   if (range_.load(std::memory_order_acquire) != range) return Status(Code::kNotPrimary, kNotHeld);
   return cursor;
 }

@@ -421,7 +421,7 @@ class Partition final : public replica::StateMachine,
   bool HoldsChild(const SplitRecord& split) const;
   void TrimOutside();
   Status TrimForeign(const std::string& start, const std::string& end, bool absorbed);
-  Status TrimRange(const std::string& from, const std::string& to);
+  Status TrimRange(const StoreRange& range);
   void Recount();
   Result<PartitionStatistics> Count(const Range& range, PartitionStatistics* base) const;
   void TakeCount(const PartitionStatistics& base, const PartitionStatistics& exact);

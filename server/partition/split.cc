@@ -115,10 +115,9 @@ Status Partition::CheckCut(std::string_view key) const {
   }
   if (schema_->local_indexes.empty()) return Status::Ok();
   // Between item collections: the first item at or past it must not begin before it.
-  std::string from(1, kItemSpace);
-  from.append(key);
-  const auto it = store().NewIterator(from, std::string(1, kItemSpace + 1), /*reverse=*/false,
-                                      /*fill_cache=*/true);
+  const StoreRange behind = StoreRange::Of(kItemSpace, key, "");
+  const auto it =
+      store().NewIterator(behind.from, behind.to, /*reverse=*/false, /*fill_cache=*/true);
   RETURN_IF_ERROR(it->status());
   if (!it->Valid()) return Status::Ok();
   std::string prefix;
@@ -130,12 +129,11 @@ Status Partition::CheckCut(std::string_view key) const {
 
 double Partition::ShareFrom(std::string_view key) const {
   const Range* const range = range_.load(std::memory_order_relaxed);
-  const std::string start = std::string(1, kItemSpace) + range->start;
-  const std::string middle = std::string(1, kItemSpace).append(key);
-  const std::string end =
-      range->end.empty() ? std::string(1, kItemSpace + 1) : std::string(1, kItemSpace) + range->end;
-  const double left = static_cast<double>(store().ApproximateBytes(start, middle));
-  const double right = static_cast<double>(store().ApproximateBytes(middle, end));
+  const auto bytes = [this](const StoreRange& part) {
+    return static_cast<double>(store().ApproximateBytes(part.from, part.to));
+  };
+  const double left = bytes(StoreRange::Of(kItemSpace, range->start, key));
+  const double right = bytes(StoreRange::Of(kItemSpace, key, range->end));
   return left + right > 0 ? right / (left + right) : 0.5;
 }
 
@@ -231,8 +229,9 @@ Status Partition::BecomeChild(const std::string& path, const SplitRecord& record
   for (const std::string_view key : {kSplitKey, kAbsorbKey, kFrozenKey}) {
     batch.Delete(MetaKey(key));
   }
-  const auto it = child->NewIterator(MetaKey(RequestTable::kKeyPrefix), MetaKey("requesu"),
-                                     /*reverse=*/false, /*fill_cache=*/false);
+  const StoreRange requests = StoreRange::OfMeta(RequestTable::kKeyPrefix);
+  const auto it = child->NewIterator(requests.from, requests.to, /*reverse=*/false,
+                                     /*fill_cache=*/false);
   for (; it->Valid(); it->Next()) {
     const std::string_view key = it->key().substr(1);
     batch.Put(MetaKey(RequestTable::InheritedKeyOf(id_, key)), ToSlice(it->value()));
@@ -299,18 +298,17 @@ void Partition::TrimOutside() {
 /// lies behind the range is a neighbour's, put aside.
 Status Partition::TrimForeign(const std::string& start, const std::string& end, bool absorbed) {
   for (const char space : Spaces()) {
-    const std::string first(1, space), last(1, static_cast<char>(space + 1));
-    RETURN_IF_ERROR(TrimRange(first, first + start));
-    if (!end.empty() && !absorbed) RETURN_IF_ERROR(TrimRange(first + end, last));
+    if (!start.empty()) RETURN_IF_ERROR(TrimRange(StoreRange::Of(space, "", start)));
+    if (!end.empty() && !absorbed) RETURN_IF_ERROR(TrimRange(StoreRange::Of(space, end, "")));
   }
   return Status::Ok();
 }
 
-Status Partition::TrimRange(const std::string& from, const std::string& to) {
-  if (from >= to) return Status::Ok();
-  const auto it = store().NewIterator(from, to, /*reverse=*/false, /*fill_cache=*/false);
+Status Partition::TrimRange(const StoreRange& range) {
+  const auto it =
+      store().NewIterator(range.from, range.to, /*reverse=*/false, /*fill_cache=*/false);
   if (!it->Valid()) return it->status();
-  return store().RemoveRange(from, to);
+  return store().RemoveRange(range.from, range.to);
 }
 
 /// Counts what a split has divided by guess. On the home, as a reign begins and when the range has
@@ -352,10 +350,9 @@ Result<PartitionStatistics> Partition::Count(const Range& range, PartitionStatis
   PartitionStatistics exact;
   exact.local_indexes.resize(schema_->local_indexes.size());
   const auto walk = [&](char space, uint64_t* entries, uint64_t* bytes) {
-    const std::string from = std::string(1, space) + range.start;
-    const std::string to = range.end.empty() ? std::string(1, static_cast<char>(space + 1))
-                                             : std::string(1, space) + range.end;
-    const auto it = store().NewIterator(from, to, /*reverse=*/false, /*fill_cache=*/false, view);
+    const StoreRange held = StoreRange::Of(space, range.start, range.end);
+    const auto it = store().NewIterator(held.from, held.to, /*reverse=*/false,
+                                        /*fill_cache=*/false, view);
     for (; it->Valid() && !stopping_walks_; it->Next()) {
       ++*entries;
       *bytes += model::ItemView(it->value()).BilledSize();

@@ -390,12 +390,5 @@ TEST_F(EmbeddedStoreTest, OpenMakesNoStoreUnasked) {
   EXPECT_FALSE(EmbeddedStore::Open(options).ok());
 }
 
-TEST(PrefixEnd, IsTheLeastKeyAfterAllWithThePrefix) {
-  EXPECT_EQ(PrefixEnd("a/"), "a0");
-  EXPECT_EQ(PrefixEnd("a\xff\xff"), "b");
-  EXPECT_EQ(PrefixEnd("\xff"), "");
-  EXPECT_EQ(PrefixEnd(""), "");
-}
-
 }  // namespace
 }  // namespace onggi::metadata

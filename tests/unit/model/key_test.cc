@@ -91,13 +91,5 @@ TEST(Key, HashStaysTheSameForever) {
   EXPECT_EQ(HashPartitionKey(ValueView(AttributeValue::String("").Encode())), 0x2d06800538d394c2u);
 }
 
-TEST(Key, FindsTheSuccessorOfAPrefix) {
-  EXPECT_EQ(PrefixSuccessor("abc"), "abd");
-  EXPECT_EQ(PrefixSuccessor("ab\xFF\xFF"), "ac");
-  EXPECT_EQ(PrefixSuccessor("\xFF\xFF"), "");
-  EXPECT_EQ(PrefixSuccessor(""), "");
-  EXPECT_EQ(PrefixSuccessor("a\x7F"), "a\x80");
-}
-
 }  // namespace
 }  // namespace onggi::model
