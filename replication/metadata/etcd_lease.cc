@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/log.h"
+#include "replication/metadata/etcd_stream.h"
 
 namespace onggi::metadata::etcd {
 
@@ -48,115 +49,24 @@ BootTime BootNow() {
   return std::chrono::seconds(now.tv_sec) + BootTime(now.tv_nsec);
 }
 
-/// One gRPC stream, through its end. The keeper lets go of it first.
-class LeaseKeeper::Stream : public std::enable_shared_from_this<Stream> {
+class LeaseKeeper::Stream final
+    : public etcd::Stream<LeaseKeepAliveRequest, LeaseKeepAliveResponse> {
  public:
   Stream(LeaseKeeper* keeper, Client* client, Endpoint* endpoint)
-      : keeper_(keeper), client_(client), endpoint_(endpoint) {}
+      : etcd::Stream<LeaseKeepAliveRequest, LeaseKeepAliveResponse>(client, endpoint),
+        keeper_(keeper) {}
 
   void Start() {
-    ++endpoint_->streams;
-    self_ = shared_from_this();
-    client_->Prepare(&context_);
-    ++operations_;
-    stream_ = endpoint_->lease->AsyncLeaseKeepAlive(&context_, client_->loop().queue(), &started_);
+    Begin([this](auto* context, auto* queue, auto* tag) {
+      return endpoint()->lease->AsyncLeaseKeepAlive(context, queue, tag);
+    });
   }
-
-  void Write(const LeaseKeepAliveRequest& request) {
-    writes_.push_back(request);
-    Flush();
-  }
-
-  void Detach() {
-    keeper_ = nullptr;
-    context_.TryCancel();
-  }
-
-  Endpoint* endpoint() const { return endpoint_; }
 
  private:
-  void Flush() {
-    if (!open_ || writing_ || writes_.empty() || keeper_ == nullptr) return;
-    writing_ = true;
-    ++operations_;
-    stream_->Write(writes_.front(), &written_);
-  }
+  void OnMessage(const LeaseKeepAliveResponse& message) override { keeper_->OnMessage(message); }
+  void OnEnd(const grpc::Status& status) override { keeper_->OnEnd(this, status); }
 
-  void Read() {
-    ++operations_;
-    stream_->Read(&response_, &read_);
-  }
-
-  void Finish() {
-    if (keeper_ == nullptr || finishing_) return;
-    finishing_ = true;
-    ++operations_;
-    stream_->Finish(&status_, &finished_);
-  }
-
-  void OnStarted(bool ok) {
-    open_ = ok;
-    if (keeper_ != nullptr) {
-      if (ok) {
-        Read();
-        Flush();
-      } else {
-        Finish();
-      }
-    }
-    Release();
-  }
-
-  void OnRead(bool ok) {
-    if (keeper_ != nullptr) {
-      if (ok) {
-        client_->Alive(endpoint_);
-        keeper_->OnMessage(response_);
-        if (keeper_ != nullptr) Read();
-      } else {
-        Finish();
-      }
-    }
-    Release();
-  }
-
-  void OnWritten(bool ok) {
-    writing_ = false;
-    if (!writes_.empty()) writes_.pop_front();
-    if (ok) Flush();
-    Release();
-  }
-
-  void OnFinished(bool /*ok*/) {
-    if (keeper_ != nullptr) keeper_->OnEnd(this, status_);
-    Release();
-  }
-
-  void Release() {
-    if (--operations_ > 0) return;
-    --endpoint_->streams;
-    const std::shared_ptr<Stream> last = std::move(self_);
-  }
-
-  LeaseKeeper* keeper_;
-  Client* const client_;
-  Endpoint* const endpoint_;
-  std::shared_ptr<Stream> self_;  ///< while gRPC has operations
-  int operations_ = 0;
-  grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientAsyncReaderWriter<LeaseKeepAliveRequest, LeaseKeepAliveResponse>>
-      stream_;
-  LeaseKeepAliveResponse response_;
-  grpc::Status status_;
-  std::deque<LeaseKeepAliveRequest> writes_;
-  bool open_ = false;
-  bool writing_ = false;
-  bool finishing_ = false;
-
-  MemberTag<Stream, &Stream::OnStarted> started_{this};
-  MemberTag<Stream, &Stream::OnRead> read_{this};
-  MemberTag<Stream, &Stream::OnWritten> written_{this};
-  MemberTag<Stream, &Stream::OnFinished> finished_{this};
+  LeaseKeeper* const keeper_;
 };
 
 LeaseKeeper::LeaseKeeper(Client* client, std::shared_ptr<Poster> poster)

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/log.h"
+#include "replication/metadata/etcd_stream.h"
 
 namespace onggi::metadata::etcd {
 
@@ -26,39 +27,29 @@ Revision ToRevision(int64_t revision) { return Revision(static_cast<uint64_t>(re
 
 }  // namespace
 
-/// One gRPC stream, through its end. The hub lets go of it first; gRPC's operations then run out.
-class WatchHub::Stream : public std::enable_shared_from_this<Stream> {
+/// Asks its member besides which version of etcd it is.
+class WatchHub::Stream final : public etcd::Stream<WatchRequest, WatchResponse> {
  public:
   Stream(WatchHub* hub, Client* client, Endpoint* endpoint)
-      : hub_(hub), client_(client), endpoint_(endpoint) {}
+      : etcd::Stream<WatchRequest, WatchResponse>(client, endpoint), hub_(hub) {}
 
   void Start() {
-    ++endpoint_->streams;
-    self_ = shared_from_this();
-    client_->Prepare(&context_);
-    grpc::CompletionQueue* const queue = client_->loop().queue();
-    ++operations_;
-    stream_ = endpoint_->watch->AsyncWatch(&context_, queue, &started_);
-    ++operations_;
-    client_->Prepare(&version_context_);
-    version_context_.set_deadline(Loop::Deadline(client_->options().request_timeout));
-    version_reader_ = endpoint_->maintenance->AsyncStatus(&version_context_, {}, queue);
+    Begin([this](auto* context, auto* queue, auto* tag) {
+      return endpoint()->watch->AsyncWatch(context, queue, tag);
+    });
+    AddOperation();
+    client()->Prepare(&version_context_);
+    version_context_.set_deadline(Loop::Deadline(client()->options().request_timeout));
+    version_reader_ =
+        endpoint()->maintenance->AsyncStatus(&version_context_, {}, client()->loop().queue());
     version_reader_->Finish(&version_, &version_status_, &versioned_);
   }
 
-  void Write(WatchRequest request) {
-    writes_.push_back(std::move(request));
-    Flush();
-  }
-
-  /// The hub is no longer told anything.
-  void Detach() {
-    hub_ = nullptr;
-    context_.TryCancel();
+  void Detach() override {
+    etcd::Stream<WatchRequest, WatchResponse>::Detach();
     version_context_.TryCancel();
   }
 
-  Endpoint* endpoint() const { return endpoint_; }
   SteadyTime last_message() const { return last_message_; }
   bool mute() const { return mute_; }
   /// Whether the answer to a progress request can be believed.
@@ -68,91 +59,21 @@ class WatchHub::Stream : public std::enable_shared_from_this<Stream> {
   }
 
  private:
-  void Flush() {
-    if (!open_ || writing_ || writes_.empty() || hub_ == nullptr) return;
-    writing_ = true;
-    ++operations_;
-    stream_->Write(writes_.front(), &written_);
+  void OnMessage(const WatchResponse& message) override {
+    mute_ = false;
+    last_message_ = Loop::Clock::now();
+    member_ = message.header().member_id();
+    client()->SawRevision(message.header());
+    hub_->OnMessage(this, message);
   }
-
-  void Read() {
-    ++operations_;
-    stream_->Read(&response_, &read_);
-  }
-
-  void Finish() {
-    if (hub_ == nullptr || finishing_) return;
-    finishing_ = true;
-    ++operations_;
-    stream_->Finish(&status_, &finished_);
-  }
-
-  void OnStarted(bool ok) {
-    open_ = ok;
-    if (hub_ != nullptr) {
-      if (ok) {
-        Read();
-        Flush();
-      } else {
-        Finish();
-      }
-    }
-    Release();
-  }
-
-  void OnRead(bool ok) {
-    if (hub_ != nullptr) {
-      if (ok) {
-        mute_ = false;
-        last_message_ = Loop::Clock::now();
-        member_ = response_.header().member_id();
-        client_->Alive(endpoint_);
-        client_->SawRevision(response_.header());
-        hub_->OnMessage(this, response_);
-        if (hub_ != nullptr) Read();
-      } else {
-        Finish();
-      }
-    }
-    Release();
-  }
-
-  void OnWritten(bool ok) {
-    writing_ = false;
-    if (!writes_.empty()) writes_.pop_front();
-    if (ok) Flush();  // otherwise the read fails, too
-    Release();
-  }
+  void OnEnd(const grpc::Status& status) override { hub_->OnEnd(this, status); }
 
   void OnVersion(bool /*ok*/) {
     version_known_ = version_status_.ok();
     Release();
   }
 
-  void OnFinished(bool /*ok*/) {
-    if (hub_ != nullptr) hub_->OnEnd(this, status_);
-    Release();
-  }
-
-  void Release() {
-    if (--operations_ > 0) return;
-    --endpoint_->streams;
-    const std::shared_ptr<Stream> last = std::move(self_);
-  }
-
-  WatchHub* hub_;
-  Client* const client_;
-  Endpoint* const endpoint_;
-  std::shared_ptr<Stream> self_;  ///< while gRPC has operations
-  int operations_ = 0;
-  grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientAsyncReaderWriter<WatchRequest, WatchResponse>> stream_;
-  WatchResponse response_;
-  grpc::Status status_;
-  std::deque<WatchRequest> writes_;
-  bool open_ = false;
-  bool writing_ = false;
-  bool finishing_ = false;
+  WatchHub* const hub_;
   bool mute_ = true;
   SteadyTime last_message_ = Loop::Clock::now();
   uint64_t member_ = 0;
@@ -162,11 +83,6 @@ class WatchHub::Stream : public std::enable_shared_from_this<Stream> {
   grpc::Status version_status_;
   bool version_known_ = false;
   std::unique_ptr<grpc::ClientAsyncResponseReader<etcdserverpb::StatusResponse>> version_reader_;
-
-  MemberTag<Stream, &Stream::OnStarted> started_{this};
-  MemberTag<Stream, &Stream::OnRead> read_{this};
-  MemberTag<Stream, &Stream::OnWritten> written_{this};
-  MemberTag<Stream, &Stream::OnFinished> finished_{this};
   MemberTag<Stream, &Stream::OnVersion> versioned_{this};
 };
 
