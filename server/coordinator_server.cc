@@ -79,12 +79,7 @@ Status CoordinatorServer::Listen(uint16_t port) {
 
   metrics::AddProcessMetrics(registry_);
   admin_ = std::make_unique<http::AdminHandler>(registry_, [] { return Status::Ok(); });
-  http::ServerOptions admin_options;
-  admin_options.bind = options_.bind;
-  admin_options.port = options_.admin_port;
-  admin_options.name = "admin";
-  admin_options.max_body = KiB(64);
-  admin_options.max_connections = 256;
+  const auto admin_options = http::AdminServerOptions(options_.bind, options_.admin_port);
   admin_server_ = std::make_unique<http::Server>(*io_, *admin_, admin_options, &registry_);
   return admin_server_->Start();
 }

@@ -41,4 +41,14 @@ bool AdminHandler::TryHandle(Request& request, Response& response) {
 
 boost::asio::awaitable<void> AdminHandler::Handle(Request&, Response&) { co_return; }
 
+ServerOptions AdminServerOptions(std::string bind, uint16_t port) {
+  ServerOptions options;
+  options.bind = std::move(bind);
+  options.port = port;
+  options.name = "admin";
+  options.max_body = KiB(64);
+  options.max_connections = 256;
+  return options;
+}
+
 }  // namespace onggi::http

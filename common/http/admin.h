@@ -32,4 +32,7 @@ class AdminHandler final : public Handler {
   std::map<std::string, Page, std::less<>> pages_;
 };
 
+/// How a server of it is run: few connections, small requests.
+ServerOptions AdminServerOptions(std::string bind, uint16_t port);
+
 }  // namespace onggi::http

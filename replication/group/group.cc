@@ -117,14 +117,7 @@ void Group::On(const AppendReceived& event, Actions* actions) {
   if (config_ == nullptr || message.from == self_) return;
   if (message.epoch < config_->epoch) {
     if (durable_config_epoch_ != config_->epoch) return;
-    AckMessage refusal;
-    refusal.kind = AckMessage::Kind::kRefused;
-    refusal.from = self_;
-    refusal.boot = boot_;
-    refusal.epoch = config_->epoch;
-    refusal.configuration = config_;
-    refusal.revision = revision_;
-    actions->push_back(SendAck{message.from, std::move(refusal)});
+    SendRefusal(message.from, actions);
     return;
   }
   // Nobody sends in an epoch that has not been granted: the message is authority enough (R1).
@@ -231,6 +224,18 @@ void Group::Acknowledge(Actions* actions) {
   ack.applied = applied_;
   ack.holds = holds_;
   actions->push_back(SendAck{config_->primary, std::move(ack)});
+}
+
+/// Tells `to` of the configuration that this replica knows instead.
+void Group::SendRefusal(const Member& to, Actions* actions) const {
+  AckMessage refusal;
+  refusal.kind = AckMessage::Kind::kRefused;
+  refusal.from = self_;
+  refusal.boot = boot_;
+  refusal.epoch = config_->epoch;
+  refusal.configuration = config_;
+  refusal.revision = revision_;
+  actions->push_back(SendAck{to, std::move(refusal)});
 }
 
 /// R2: never past what this epoch has verified; what lies behind may be another reign's.

@@ -195,6 +195,7 @@ class Group {
   LogIndex ReportIndex() const;
 
   // As backup (group.cc).
+  void SendRefusal(const Member& to, Actions* actions) const;
   void AdvanceBackupCommit(Actions* actions);
   bool Verify(const AppendMessage& message, Actions* actions);
   void Acknowledge(Actions* actions);

@@ -96,14 +96,7 @@ void Group::Learn(std::shared_ptr<const Configuration> configuration, Revision r
   if (again && role_ == Role::kBackup && config_->InSync(self_) && !rebuild_) AskForReign(actions);
   if (asked && config_->lease_released && config_->primary != self_) {
     // A transfer: whoever is to lead learns of it at once.
-    AckMessage refusal;
-    refusal.kind = AckMessage::Kind::kRefused;
-    refusal.from = self_;
-    refusal.boot = boot_;
-    refusal.epoch = config_->epoch;
-    refusal.configuration = config_;
-    refusal.revision = revision_;
-    actions->push_back(SendAck{config_->primary, std::move(refusal)});
+    SendRefusal(config_->primary, actions);
   }
 }
 
