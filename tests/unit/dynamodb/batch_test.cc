@@ -107,7 +107,7 @@ TEST_F(BatchOperations, GivesBackKeysBeyondSixteenMegabytes) {
 
 TEST_F(BatchOperations, ReportsEachCollectionOnce) {
   proto::Table record = node_->NewTable("N");
-  Node::AddIndex(&record, "by_l", "l", "S", "ALL");
+  AddLocalIndex(&record, "by_l", "l", "S", "ALL");
   table_ = node_->Create(record);
   EXPECT_EQ(Write(PutOf("1") + "," + PutOf("2"), R"(,"ReturnItemCollectionMetrics":"SIZE")"),
             R"({"UnprocessedItems":{},"ItemCollectionMetrics":{")" + table_ +

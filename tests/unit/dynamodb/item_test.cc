@@ -13,7 +13,7 @@ class ItemOperations : public NodeTest {
   /// A table with a local index "by_l" (KEYS_ONLY) on the string l.
   void UseIndexedTable() {
     proto::Table record = node_->NewTable("N");
-    Node::AddIndex(&record, "by_l", "l", "S", "KEYS_ONLY");
+    AddLocalIndex(&record, "by_l", "l", "S", "KEYS_ONLY");
     table_ = node_->Create(record);
   }
 };

@@ -25,6 +25,7 @@
 #include "server/routing/route_map.h"
 #include "server/routing/router.h"
 #include "server/storage/partition_store.h"
+#include "tests/unit/table_record.h"
 
 namespace onggi::dynamodb {
 
@@ -84,32 +85,8 @@ class Node {
   /// An ACTIVE table pk (S), sk (`sort_type`; empty: none), cut into `partitions` even ranges of
   /// hashes.
   proto::Table NewTable(std::string_view sort_type) {
-    proto::Table record;
-    record.set_id(++tables_);
-    record.set_account("default");
-    record.set_region("us-east-1");
-    record.set_name("table" + std::to_string(tables_));
-    record.set_status(proto::TABLE_STATUS_ACTIVE);
-    record.mutable_partition_key()->set_name("pk");
-    record.mutable_partition_key()->set_type("S");
-    if (!sort_type.empty()) {
-      record.mutable_sort_key()->set_name("sk");
-      record.mutable_sort_key()->set_type(std::string(sort_type));
-    }
-    return record;
-  }
-
-  static void AddIndex(proto::Table* record, std::string_view name, std::string_view key,
-                       std::string_view type, std::string_view projection,
-                       const std::vector<std::string>& included = {}) {
-    proto::LocalIndex* index = record->add_local_indexes();
-    index->set_name(std::string(name));
-    index->mutable_sort_key()->set_name(std::string(key));
-    index->mutable_sort_key()->set_type(std::string(type));
-    index->mutable_projection()->set_type(std::string(projection));
-    for (const std::string& attribute : included) {
-      index->mutable_projection()->add_non_key_attributes(attribute);
-    }
+    ++tables_;
+    return TableRecord(tables_, "table" + std::to_string(tables_), "pk", "sk", sort_type);
   }
 
   /// Makes the table with its key space cut at `boundaries`, and returns its name.

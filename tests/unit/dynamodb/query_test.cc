@@ -14,8 +14,8 @@ class QueryOperation : public NodeTest {
   void SetUp() override {
     if (songs_.empty()) {
       proto::Table record = node_->NewTable("N");
-      Node::AddIndex(&record, "by_n", "n", "N", "KEYS_ONLY");
-      Node::AddIndex(&record, "all_n", "n", "N", "ALL");
+      AddLocalIndex(&record, "by_n", "n", "N", "KEYS_ONLY");
+      AddLocalIndex(&record, "all_n", "n", "N", "ALL");
       songs_ = table_ = node_->Create(record);
       for (int i = 0; i < 10; ++i) {
         Put("p", "{\"N\":\"" + std::to_string(i) + "\"}",

@@ -103,7 +103,7 @@ TEST_F(ScanOperation, CountsAndFilters) {
 
 TEST_F(ScanOperation, ReadsALocalIndex) {
   proto::Table record = node_->NewTable("N");
-  Node::AddIndex(&record, "by_n", "n", "N", "KEYS_ONLY");
+  AddLocalIndex(&record, "by_n", "n", "N", "KEYS_ONLY");
   table_ = node_->Create(record);
   for (int i = 0; i < 9; ++i) {
     Put("p" + std::to_string(i), R"({"N":"1"})",

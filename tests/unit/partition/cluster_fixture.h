@@ -166,15 +166,7 @@ class Cluster {
   /// with the number 10 * node on each of `nodes`.
   void CreateTable(uint64_t id, const std::vector<uint64_t>& nodes,
                    const std::function<void(proto::Table*)>& shape = {}) {
-    proto::Table table;
-    table.set_id(id);
-    table.set_account("default");
-    table.set_name("t" + std::to_string(id));
-    table.set_status(proto::TABLE_STATUS_ACTIVE);
-    table.mutable_partition_key()->set_name("p");
-    table.mutable_partition_key()->set_type("S");
-    table.mutable_sort_key()->set_name("s");
-    table.mutable_sort_key()->set_type("S");
+    proto::Table table = Node::TableRecord(id);
     if (shape) shape(&table);
     group::Configuration configuration;
     for (const uint64_t node : nodes) {

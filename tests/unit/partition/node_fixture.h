@@ -23,6 +23,7 @@
 #include "server/model/key.h"
 #include "server/partition/partition_manager.h"
 #include "tests/unit/storage/fault_table_disk.h"
+#include "tests/unit/table_record.h"
 
 /// A node without its API: the real log, metadata store and partitions in a directory of their own.
 namespace onggi::partition {
@@ -266,29 +267,8 @@ class Node {
   }
 
   /// A table with the string keys "p" and "s" and one partition with the table's number; replica 7.
-  proto::Table TableRecord(uint64_t id) {
-    proto::Table table;
-    table.set_id(id);
-    table.set_account("default");
-    table.set_name("t" + std::to_string(id));
-    table.set_status(proto::TABLE_STATUS_ACTIVE);
-    table.mutable_partition_key()->set_name("p");
-    table.mutable_partition_key()->set_type("S");
-    table.mutable_sort_key()->set_name("s");
-    table.mutable_sort_key()->set_type("S");
-    return table;
-  }
-  static void AddIndex(proto::Table* table, const std::string& name, const std::string& attribute,
-                       const std::string& type, const std::string& projection,
-                       const std::vector<std::string>& included = {}) {
-    proto::LocalIndex* index = table->add_local_indexes();
-    index->set_name(name);
-    index->mutable_sort_key()->set_name(attribute);
-    index->mutable_sort_key()->set_type(type);
-    index->mutable_projection()->set_type(projection);
-    for (const auto& attribute_name : included) {
-      index->mutable_projection()->add_non_key_attributes(attribute_name);
-    }
+  static proto::Table TableRecord(uint64_t id) {
+    return onggi::TableRecord(id, "t" + std::to_string(id), "p", "s");
   }
   void CreateTable(const proto::Table& table) {
     const TableId id(table.id());

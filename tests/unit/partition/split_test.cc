@@ -215,7 +215,7 @@ TEST_F(Split, RetriesOfBothSidesAreAnsweredFromTheParentsRecords) {
 }
 
 TEST_F(Split, IsRefusedWhereItCannotBe) {
-  Open([](proto::Table* table) { Node::AddIndex(table, "i", "v", "S", "ALL"); });
+  Open([](proto::Table* table) { AddLocalIndex(table, "i", "v", "S", "ALL"); });
   Fill();
   EXPECT_EQ(AskSplit("").code(), Code::kInvalidArgument);
   // With a local index, not inside a collection.

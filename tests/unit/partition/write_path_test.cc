@@ -15,9 +15,9 @@ using ::testing::HasSubstr;
 using Kind = WriteRequest::Kind;
 
 void ThreeIndexes(proto::Table* table) {
-  Node::AddIndex(table, "all", "i", "N", "ALL");
-  Node::AddIndex(table, "keys", "j", "S", "KEYS_ONLY");
-  Node::AddIndex(table, "some", "j", "S", "INCLUDE", {"v", "w"});
+  AddLocalIndex(table, "all", "i", "N", "ALL");
+  AddLocalIndex(table, "keys", "j", "S", "KEYS_ONLY");
+  AddLocalIndex(table, "some", "j", "S", "INCLUDE", {"v", "w"});
 }
 
 class WritePath : public NodeTest {

@@ -28,6 +28,7 @@
 #include "server/routing/router.h"
 #include "server/routing/server.h"
 #include "tests/unit/partition/node_fixture.h"
+#include "tests/unit/table_record.h"
 
 /// Several nodes in one process, over real streams, with partitions of one replica each: what is
 /// asked of one is served by any.
@@ -298,19 +299,8 @@ class Cluster {
 
   /// A table with string keys "pk" and "sk" (`sort_type` empty: none).
   proto::Table NewTable(std::string_view sort_type = "S") {
-    proto::Table record;
-    record.set_id(++tables_);
-    record.set_account("default");
-    record.set_region("us-east-1");
-    record.set_name("table" + std::to_string(tables_));
-    record.set_status(proto::TABLE_STATUS_ACTIVE);
-    record.mutable_partition_key()->set_name("pk");
-    record.mutable_partition_key()->set_type("S");
-    if (!sort_type.empty()) {
-      record.mutable_sort_key()->set_name("sk");
-      record.mutable_sort_key()->set_type(std::string(sort_type));
-    }
-    return record;
+    ++tables_;
+    return TableRecord(tables_, "table" + std::to_string(tables_), "pk", "sk", sort_type);
   }
 
   proto::PartitionConfig NewPartition(uint64_t table, uint64_t node, const std::string& start,

@@ -78,7 +78,7 @@ TEST_F(Forward, ConditionsUpdatesAndReturnedItemsCrossNodes) {
 
 TEST_F(Forward, TheApiAnswersTheSameOnEveryNode) {
   proto::Table record = cluster_->NewTable("N");
-  partition::Node::AddIndex(&record, "by-date", "date", "S", "INCLUDE", {"title"});
+  AddLocalIndex(&record, "by-date", "date", "S", "INCLUDE", {"title"});
   cluster_->CreateEven(record, 6);
   const std::string table = R"("TableName":")" + record.name() + R"(")";
   const auto item = [](int pk, int sk) {
