@@ -25,11 +25,27 @@ namespace {
 constexpr auto kStartDeadline = std::chrono::seconds(30);
 constexpr auto kJoinDeadline = std::chrono::seconds(3);
 constexpr auto kStopDeadline = std::chrono::seconds(10);
+/// What finds the pool's queue full tries again this soon.
+constexpr auto kPlacePoll = std::chrono::milliseconds(10);
 
 }  // namespace
 
-asio::awaitable<Status> Partition::OnBlockingPool(std::function<Status()> work) {
-  auto initiate = [this, &work](auto handler) {
+/// Queues `task` for a thread that may block, waiting for a place until `deadline` or until the
+/// start is given up; then `refuse` is called. Whoever waits for the partition waits no longer than
+/// his own deadline; the queue keeps its bound.
+void Partition::BlockWhenPossible(std::function<void()> task, std::function<void()> refuse,
+                                  SteadyTime deadline) {
+  if (place_.home->Block(task)) return;
+  if (!give_up_.ok() || std::chrono::steady_clock::now() >= deadline) return refuse();
+  place_.home->PostAfter(
+      kPlacePoll, [self = shared_from_this(), task = std::move(task), refuse = std::move(refuse),
+                   deadline] { self->BlockWhenPossible(task, refuse, deadline); });
+}
+
+asio::awaitable<Status> Partition::OnBlockingPool(std::function<Status()> work,
+                                                  std::chrono::seconds patience) {
+  const SteadyTime deadline = std::chrono::steady_clock::now() + patience;
+  auto initiate = [this, &work, deadline](auto handler) {
     using Handler = decltype(handler);
     auto shared = std::make_shared<Handler>(std::move(handler));
     auto task = [this, shared, &work] {
@@ -38,11 +54,12 @@ asio::awaitable<Status> Partition::OnBlockingPool(std::function<Status()> work) 
         std::move (*shared)(std::move(status));
       });
     };
-    if (!environment_.blocking->TrySubmit(task)) {
+    auto refuse = [this, shared] {
       asio::post(home_, [shared] {
         std::move (*shared)(Unavailable("the disk has too much work queued"));
       });
-    }
+    };
+    BlockWhenPossible(task, refuse, deadline);
   };
   co_return co_await asio::async_initiate<const asio::use_awaitable_t<>, void(Status)>(
       initiate, asio::use_awaitable);
@@ -105,7 +122,7 @@ Status Partition::OpenStore(AppliedState* applied) {
 asio::awaitable<Status> Partition::Start() {
   auto applied = std::make_shared<AppliedState>();
   std::function<Status()> open = [this, applied] { return OpenStore(applied.get()); };
-  Status opened = co_await OnBlockingPool(open);
+  Status opened = co_await OnBlockingPool(open, kStartDeadline);
   if (!opened.ok()) co_return opened;
   {
     std::lock_guard lock(statistics_mutex_);
@@ -219,7 +236,7 @@ asio::awaitable<void> Partition::Stop(bool flush) {
   // A store that has failed (a full disk) would fail again; the log has what it lacks.
   if (flush && OpenedStore() && !blocked && !store().failed()) {
     std::function<Status()> work = [this] { return Flush(); };
-    const Status flushed = co_await OnBlockingPool(work);
+    const Status flushed = co_await OnBlockingPool(work, kStopDeadline);
     // Not fatal: the log still has what the flush would have made durable.
     if (!flushed.ok()) log::Warn("flush on stop failed", "partition", id_, "status", flushed);
   }

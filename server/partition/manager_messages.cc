@@ -120,6 +120,12 @@ void PartitionManager::OnCreate(NodeId from, uint64_t boot, const group::CreateM
   Learn(std::move(config), create.revision);
   const std::shared_ptr<Slot> slot = FindSlot(partition);
   if (slot == nullptr) return;
+  {
+    // Asked again until it is answered: what waits for etcd and the disk already is enough, or many
+    // new partitions at once would fill the queue with each other's repetitions.
+    std::unique_lock lock(mutex_);
+    if (!answering_.insert(partition).second) return;
+  }
   // The message may be old: an empty replica may come into being only while nobody has led.
   const std::string key = metadata::keys::Partition(table, partition);
   ++blocking_tasks_;
@@ -133,10 +139,18 @@ void PartitionManager::OnCreate(NodeId from, uint64_t boot, const group::CreateM
                   !group::FromRecord(*record).Names(create.to);
           }
           AnswerCreate(slot, create, from, boot, led);
-          --blocking_tasks_;
+          Answered(partition);
         });
-        if (!submitted) --blocking_tasks_;  // asked again
+        if (!submitted) Answered(partition);  // asked again
       });
+}
+
+void PartitionManager::Answered(PartitionId partition) {
+  {
+    std::unique_lock lock(mutex_);
+    answering_.erase(partition);
+  }
+  --blocking_tasks_;
 }
 
 /// On the blocking pool. Led since: what is not here by now is lost, never empty.

@@ -433,7 +433,10 @@ class Partition final : public replica::StateMachine,
   storage::PartitionStore& store() const { return *store_.load(std::memory_order_acquire); }
   bool OpenedStore() const { return store_.load(std::memory_order_acquire) != nullptr; }
   bool Settled() const;
-  boost::asio::awaitable<Status> OnBlockingPool(std::function<Status()> work);
+  void BlockWhenPossible(std::function<void()> task, std::function<void()> refuse,
+                         SteadyTime deadline);
+  boost::asio::awaitable<Status> OnBlockingPool(std::function<Status()> work,
+                                                std::chrono::seconds patience);
   void Wake();
   void NewsOfFlush(bool force);
   Status FlushNow();

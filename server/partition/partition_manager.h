@@ -186,6 +186,7 @@ class PartitionManager final : public Directory,
                 PartitionId partition);
   void AnswerCreate(const std::shared_ptr<Slot>& slot, const group::CreateMessage& create,
                     NodeId from, uint64_t boot, bool led);
+  void Answered(PartitionId partition);
   void TakeOver(NodeId lost);
   boost::asio::awaitable<void> RunTakeOver(std::vector<std::shared_ptr<Slot>> slots, NodeId lost);
   void ResignLost();
@@ -218,6 +219,9 @@ class PartitionManager final : public Directory,
   std::map<PartitionId, ReplicaId> unnamed_;
   /// Replicas that are being made. Guarded by mutex_.
   std::set<PartitionId> making_;
+  /// New partitions that another node has asked to be made here, from there to the answer. Guarded
+  /// by mutex_.
+  std::set<PartitionId> answering_;
   /// Partitions that this node left, and the revisions that said so: what is older, in a message that
   /// was long on its way, does not bring them back. The kMaxLeft latest. Guarded by mutex_.
   std::unordered_map<PartitionId, Revision> left_;

@@ -52,7 +52,6 @@ class ClusterNode {
   lease::NodeLeases& leases() { return *environment_.leases; }
   MemoryCheckpoints& checkpoints() { return *checkpoints_; }
   BlockingPool& blocking() { return *blocking_; }
-  static constexpr size_t kBlockingThreads = 2;
   /// Blocks that are read from now on come from the disk.
   void DropCache() { storage_->block_cache()->EraseUnRefEntries(); }
   IoPool::Executor executor() { return io_->executor(0); }
@@ -354,32 +353,6 @@ inline void ClusterNode::Stop() {
   store_.reset();
   environment_ = PartitionEnvironment();
 }
-
-/// Keeps a node's pool for blocking work from beginning anything, until Release().
-class HeldPool {
- public:
-  explicit HeldPool(BlockingPool* pool) {
-    auto held = std::make_shared<std::atomic<size_t>>(0);
-    const std::shared_future<void> released(release_.get_future());
-    for (size_t i = 0; i < ClusterNode::kBlockingThreads; ++i) {
-      CHECK(pool->TrySubmit([held, released] {
-        ++*held;
-        released.wait();
-      }));
-    }
-    CHECK(Eventually([&] { return *held == ClusterNode::kBlockingThreads; }));
-  }
-  ~HeldPool() { Release(); }
-  HeldPool(const HeldPool&) = delete;
-  HeldPool& operator=(const HeldPool&) = delete;
-  void Release() {
-    if (!std::exchange(released_, true)) release_.set_value();
-  }
-
- private:
-  std::promise<void> release_;
-  bool released_ = false;
-};
 
 /// What `work` says on the home of the node's partitions.
 template <class F>

@@ -148,6 +148,35 @@ class FaultLogDisk : public log::FileSystem {
 using storage::FaultTableDisk;
 using storage::Gate;
 
+/// Of a node's pool for blocking work.
+inline constexpr size_t kBlockingThreads = 2;
+
+/// Keeps a node's pool for blocking work from beginning anything, until Release().
+class HeldPool {
+ public:
+  explicit HeldPool(BlockingPool* pool) {
+    auto held = std::make_shared<std::atomic<size_t>>(0);
+    const std::shared_future<void> released(release_.get_future());
+    for (size_t i = 0; i < kBlockingThreads; ++i) {
+      CHECK(pool->TrySubmit([held, released] {
+        ++*held;
+        released.wait();
+      }));
+    }
+    CHECK(Eventually([&] { return *held == kBlockingThreads; }));
+  }
+  ~HeldPool() { Release(); }
+  HeldPool(const HeldPool&) = delete;
+  HeldPool& operator=(const HeldPool&) = delete;
+  void Release() {
+    if (!std::exchange(released_, true)) release_.set_value();
+  }
+
+ private:
+  std::promise<void> release_;
+  bool released_ = false;
+};
+
 inline model::AttributeValue S(std::string_view text) {
   return model::AttributeValue::String(text);
 }
@@ -198,7 +227,7 @@ class Node {
     metadata::EmbeddedOptions metadata_options(directory_ + "/metadata");
     ASSIGN_OR_RETURN(metadata_, metadata::EmbeddedStore::Open(std::move(metadata_options)));
     io_ = std::make_unique<IoPool>(options_.threads);
-    blocking_ = std::make_unique<BlockingPool>(2, 1000);
+    blocking_ = std::make_unique<BlockingPool>(kBlockingThreads, 1000);
     storage::StorageOptions storage_options;
     storage_options.memory_bytes = size_t{64} << 20;
     storage_options.env = table_env_.get();

@@ -1,3 +1,5 @@
+#include <future>
+
 #include "tests/unit/partition/cluster_fixture.h"
 
 namespace onggi::partition {
@@ -35,6 +37,24 @@ TEST_F(Replicated, FiveReplicasAndOne) {
   ASSERT_TRUE(cluster_->Put(2, "a", "1", "y").ok());
   EXPECT_EQ(cluster_->Read(1, "a", "1"), "x");
   EXPECT_EQ(cluster_->Read(2, "a", "1"), "y");
+}
+
+/// A new partition's primary asks for the other replicas until they are there.
+TEST_F(Replicated, WhatIsAskedForAgainIsQueuedOnce) {
+  cluster_->Start(3);
+  ClusterNode& node = cluster_->node(2);
+  HeldPool held(&node.blocking()), other(&cluster_->node(3).blocking());
+  cluster_->CreateTable(1, {1, 2, 3});
+  const size_t before = node.store().ranges;
+  auto opened = std::async(std::launch::async, [&] { return cluster_->node(1).Find(1).status(); });
+  ASSERT_TRUE(Eventually([&] { return node.blocking().queued() > 0; }));
+  EXPECT_EQ(opened.wait_for(std::chrono::seconds(2)), std::future_status::timeout);
+  EXPECT_LE(node.blocking().queued(), 2u);
+  EXPECT_LE(node.store().ranges - before, 2u);
+  held.Release();
+  other.Release();
+  (void)opened.get();
+  EXPECT_TRUE(cluster_->Put(1, "a", "1", "x").ok());
 }
 
 TEST_F(Replicated, TheLossOfAPrimaryIsSurvived) {
@@ -205,20 +225,20 @@ TEST_F(Replicated, AnOldMessageDoesNotBringBackAReplicaThatHasLeft) {
   };
   const auto name = [&](uint64_t replica) {
     return Eventually([&] {
-      return manager.CreateReplica(TableId(1), PartitionId(1), ReplicaId(replica)).ok();
-    }) && Eventually([&] {
-      return cluster_->Swap(1, [&](group::Configuration* configuration) {
-        configuration->learners.push_back({NodeId(4), ReplicaId(replica)});
-      });
-    });
+             return manager.CreateReplica(TableId(1), PartitionId(1), ReplicaId(replica)).ok();
+           }) &&
+           Eventually([&] {
+             return cluster_->Swap(1, [&](group::Configuration* configuration) {
+               configuration->learners.push_back({NodeId(4), ReplicaId(replica)});
+             });
+           });
   };
   ASSERT_TRUE(name(77));
   ASSERT_TRUE(Eventually(is_whole));
   const auto old = *cluster_->Known(1, 1);
   ASSERT_TRUE(Eventually([&] {
-    return cluster_->Swap(1, [](group::Configuration* configuration) {
-      configuration->learners.clear();
-    });
+    return cluster_->Swap(
+        1, [](group::Configuration* configuration) { configuration->learners.clear(); });
   }));
   ASSERT_TRUE(Eventually([&] { return there().empty(); }));
   lease::NewerConfiguration late;
