@@ -202,7 +202,7 @@ class Connection {
   Worker& worker_;
   Socket socket_;
   const boost::asio::ip::tcp::endpoint remote_;
-  std::unique_ptr<TlsStream> tls_;  ///< from the client's first byte on
+  std::unique_ptr<tls::Stream> tls_;  ///< from the client's first byte on
   std::unique_ptr<Exchange> exchange_;
   State state_ = State::kIdle;
   bool close_after_write_ = false;

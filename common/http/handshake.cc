@@ -31,13 +31,13 @@ void Connection::OnHandshake(error_code ec) {
   if (ec || worker_.draining_) return Close();
   if (tls_ == nullptr && !BeginTls()) return;
   switch (tls_->Handshake()) {
-    case TlsStream::Handshaken::kWantsRead:
+    case tls::Stream::Handshaken::kWantsRead:
       return WaitHandshake(boost::asio::socket_base::wait_read);
-    case TlsStream::Handshaken::kWantsWrite:
+    case tls::Stream::Handshaken::kWantsWrite:
       return WaitHandshake(boost::asio::socket_base::wait_write);
-    case TlsStream::Handshaken::kClosed: Add(metrics.handshakes_vanished); return Close();
-    case TlsStream::Handshaken::kFailed: return OnHandshakeFailed();
-    case TlsStream::Handshaken::kDone: break;
+    case tls::Stream::Handshaken::kClosed: Add(metrics.handshakes_vanished); return Close();
+    case tls::Stream::Handshaken::kFailed: return OnHandshakeFailed();
+    case tls::Stream::Handshaken::kDone: break;
   }
   Add(metrics.handshakes);
   state_ = State::kIdle;

@@ -78,7 +78,11 @@ std::vector<std::string> PeerNames(const grpc::AuthContext& context) {
 }
 
 bool PeerIsNamed(const grpc::AuthContext& context, std::string_view name) {
-  for (const std::string& held : PeerNames(context)) {
+  return IsNamed(PeerNames(context), name);
+}
+
+bool IsNamed(const std::vector<std::string>& names, std::string_view name) {
+  for (const std::string& held : names) {
     if (EqualsIgnoreCase(held, name)) return true;
     const size_t dot = name.find('.');
     if (held.starts_with("*.") && dot != std::string_view::npos && dot > 0 &&

@@ -50,8 +50,11 @@ Result<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(
 /// Empty without TLS or certificate.
 std::vector<std::string> PeerNames(const grpc::AuthContext& context);
 
-/// Whether the certificate carries `name`: one of PeerNames equals it, without regard to case, or
-/// is a wildcard for its first label ("*.nodes.example").
+/// Whether a certificate with these names carries `name`: one of them equals it, without regard to
+/// case, or is a wildcard for its first label ("*.nodes.example").
+bool IsNamed(const std::vector<std::string>& names, std::string_view name);
+
+/// The same of the other side's certificate.
 bool PeerIsNamed(const grpc::AuthContext& context, std::string_view name);
 
 }  // namespace onggi::rpc

@@ -9,7 +9,6 @@
 #include <iterator>
 
 #include "common/log.h"
-#include "common/text.h"
 #include "common/tls/stream.h"
 
 namespace onggi::rpc {
@@ -114,18 +113,6 @@ SSL* TlsSessions::Connect(const std::string& name) {
   if (set) return session;
   SSL_free(session);
   return nullptr;
-}
-
-bool IsNamed(const std::vector<std::string>& names, std::string_view name) {
-  for (const std::string& held : names) {
-    if (EqualsIgnoreCase(held, name)) return true;
-    const size_t dot = name.find('.');
-    if (held.starts_with("*.") && dot != std::string_view::npos && dot > 0 &&
-        EqualsIgnoreCase(std::string_view(held).substr(1), name.substr(dot))) {
-      return true;
-    }
-  }
-  return false;
 }
 
 }  // namespace onggi::rpc

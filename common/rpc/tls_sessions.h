@@ -48,8 +48,4 @@ class TlsSessions {
   std::chrono::steady_clock::time_point read_at_;
 };
 
-/// Whether a certificate with these names carries `name`: one of them equals it, without regard to
-/// case, or is a wildcard for its first label ("*.nodes.example").
-bool IsNamed(const std::vector<std::string>& names, std::string_view name);
-
 }  // namespace onggi::rpc
