@@ -128,7 +128,7 @@ void Server::OnRequests(const ConnectionPtr& from, proto::RoutingFrame* frame) {
   if (!frame->cancelled().empty()) OnCancelled(from, *frame);
   // Writes first: they wait for a disk anyway.
   if (!frame->writes().empty()) OnWrites(from, frame);
-  if (!frame->gets().empty()) OnGets(from, frame);
+  if (!frame->gets().empty()) TakeGets(from, frame);
   if (!frame->pages().empty()) OnPages(from, frame);
   if (!frame->figures().empty()) OnFigures(from, frame);
 }
@@ -170,6 +170,27 @@ asio::awaitable<Result<Server::PartitionPtr>> Server::FindLocal(TableId table, s
 }
 
 // -- Reads of items. --------------------------------------------------------------------------
+
+/// Not on this thread: a read may wait for the disk, and others' heartbeats come here too.
+void Server::TakeGets(const ConnectionPtr& from, proto::RoutingFrame* frame) {
+  auto taken = std::make_unique<proto::RoutingFrame>();
+  taken->mutable_gets()->Swap(frame->mutable_gets());
+  const size_t bytes = taken->ByteSizeLong();
+  if (!Reservation::Take(&bytes_, bytes, limits_.max_bytes)) {
+    for (const proto::RoutedGet& request : taken->gets()) AnswerGetError(from, request, TooMuch());
+    return;
+  }
+  if (scope_.Spawn(io_->NextExecutor(), AnswerGets(from, std::move(taken), bytes))) return;
+  bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+}
+
+asio::awaitable<void> Server::AnswerGets(ConnectionPtr from,
+                                         std::unique_ptr<proto::RoutingFrame> frame, size_t bytes) {
+  const Reservation reservation(&bytes_, bytes);
+  OnGets(from, frame.get());
+  from->Flush();
+  co_return;
+}
 
 void Server::OnGets(const ConnectionPtr& from, proto::RoutingFrame* frame) {
   int answered = 0;

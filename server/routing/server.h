@@ -19,7 +19,8 @@ namespace onggi::routing {
 
 struct ServerLimits {
   ServerLimits() {}
-  /// Writes and pages of peers that are being carried out, in bytes as they came; more are refused.
+  /// Reads of items and writes of peers that are being carried out, in bytes as they came; more are
+  /// refused.
   size_t max_bytes = size_t{128} << 20;
   /// Pages that are being read for peers; more are refused.
   size_t max_pages = 256;
@@ -31,9 +32,8 @@ struct ServerLimits {
 /// cannot do here it refuses, with what it knows of the right place.
 ///
 /// Made by main after the partitions and the map; Stop() before the partitions stop, and after
-/// Network::Stop(). Thread-safe. Reads of single items are answered on the thread that received
-/// them; writes and pages run on the I/O threads. Bounds: ServerLimits, past which it answers
-/// kResourceExhausted.
+/// Network::Stop(). Thread-safe. Everything runs on the I/O threads. Bounds: ServerLimits, past
+/// which it answers kResourceExhausted.
 class Server final : public RequestHandler {
  public:
   /// Everything given outlives it. Metrics go to `registry`, if there is one.
@@ -54,6 +54,9 @@ class Server final : public RequestHandler {
   struct WriteBatch;
   class Reservation;
 
+  void TakeGets(const ConnectionPtr& from, proto::RoutingFrame* frame);
+  boost::asio::awaitable<void> AnswerGets(ConnectionPtr from,
+                                          std::unique_ptr<proto::RoutingFrame> frame, size_t bytes);
   void OnGets(const ConnectionPtr& from, proto::RoutingFrame* frame);
   void OnWrites(const ConnectionPtr& from, proto::RoutingFrame* frame);
   void OnPages(const ConnectionPtr& from, proto::RoutingFrame* frame);

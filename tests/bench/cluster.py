@@ -425,7 +425,10 @@ def main(arguments):
         sys.exit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     for part in parts:
         print(f"== {part}", flush=True)
-        flags = ["--close-idle", "20s", "--memory", "256MB"] if part == "idle" else []
+        # One I/O thread each: three nodes share the cores with everything else.
+        flags = ["--threads", "1"]
+        if part == "idle":
+            flags += ["--close-idle", "20s", "--memory", "256MB"]
         # Each has a cluster of its own, which nothing before it has left anything in.
         with Cluster(nodes=3, coordinators=2, node_arguments=flags) as cluster:
             measured = measure(part, cluster, arguments)
@@ -444,7 +447,7 @@ def main(arguments):
             "coordinators, three etcd members for them, three more to compare with, and the client, all on one "
             f"machine ({os.cpu_count()} cores, {memory:.0f} GB of memory, {platform.machine()}) and one disk. Values are of "
             "100 bytes, durability sync, three replicas; requests go to all nodes, or all members, in equal parts, so "
-            "that two of three reach one that does not lead. Ratios are what counts: absolute figures are this "
+            "that two of three reach one that does not lead. Each node has one I/O thread. Ratios are what counts: absolute figures are this "
             f"machine's.\n\n{document(results)}\n")
     notes = ROOT / "docs" / "performance-cluster-notes.md"
     if notes.exists():

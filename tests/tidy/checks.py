@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _GROUND = {"common"}
 _MODEL = _GROUND | {"server/model"}
 _EXPRESSION = _MODEL | {"server/expression"}
-_RPC = _GROUND | {"common/proto", "common/rpc"}
+_RPC = _GROUND | {"common/proto", "common/tls", "common/rpc"}
 _TRANSPORT = _RPC | {"replication/group", "replication/lease"}
 _METADATA = _GROUND | {"common/proto", "replication/metadata"}
 # The interfaces of transport and checkpoints are headers without gRPC.
@@ -27,8 +27,9 @@ _DYNAMODB = _ROUTING | {"server/routing", "common/http"}
 _NODE = _DYNAMODB | _RPC | {"server/dynamodb", "server/grpc", "replication/checkpoint"}
 ALLOWED = {
     "common": set(),
-    "common/http": _GROUND,
-    "common/rpc": _GROUND | {"common/proto"},
+    "common/tls": _GROUND,
+    "common/http": _GROUND | {"common/tls"},
+    "common/rpc": _GROUND | {"common/proto", "common/tls"},
     "server/model": _GROUND,
     "server/expression": _MODEL,
     "server/storage": _GROUND,
