@@ -118,6 +118,7 @@ class PartialDirectory {
   Status ReadNotes();
   Status Note(const Progress& progress);
   Status Drop(const std::string& name);
+  void WriteBehind();
   std::string PathOf(const std::string& name) const { return directory_ + "/" + name; }
 
   std::string directory_;
@@ -128,6 +129,7 @@ class PartialDirectory {
   FileInfo current_;
   uint64_t written_ = 0;
   uint64_t synced_ = 0;
+  uint64_t begun_ = 0;  ///< on its way to the disk up to here
   std::unique_ptr<Xxh3Stream> hash_;
 };
 
