@@ -258,7 +258,7 @@ void Partition::OnFatal(const Status& status) {
 // Checkpoints. ------------------------------------------------------------------------------------
 
 Result<LogPosition> Partition::MakeCheckpoint(const std::string& directory) {
-  RETURN_IF_ERROR(RemoveReplicaDirectory(directory));
+  RETURN_IF_ERROR(environment_.storage->files().Remove(directory));
   RETURN_IF_ERROR(store().MakeCheckpoint(directory));
   // What the copy holds, not what this store holds by now.
   ASSIGN_OR_RETURN(const AppliedState state, ReadAppliedState(*environment_.storage, directory));
@@ -266,13 +266,14 @@ Result<LogPosition> Partition::MakeCheckpoint(const std::string& directory) {
 }
 
 void Partition::DropCheckpoint(const std::string& directory) {
-  if (const Status removed = RemoveReplicaDirectory(directory); !removed.ok()) {
+  if (const Status removed = environment_.storage->files().Remove(directory); !removed.ok()) {
     log::Warn("cannot remove a checkpoint", "partition", id_, "status", removed);
   }
 }
 
 Result<LogPosition> Partition::InstallCheckpoint(const std::string& directory) {
-  ASSIGN_OR_RETURN(const std::string path, InstallStore(Directory(), directory));
+  ASSIGN_OR_RETURN(const std::string path,
+                   InstallStore(environment_.storage->files(), Directory(), directory));
   ASSIGN_OR_RETURN(auto opened, storage::PartitionStore::Open(*environment_.storage, path,
                                                               /*create=*/false, StoreEvents()));
   storage::PinnedValue value;

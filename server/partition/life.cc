@@ -1,8 +1,6 @@
 #include <algorithm>
 #include <boost/asio/post.hpp>
-#include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <filesystem>
 
 #include "common/log.h"
 #include "replication/group/record.h"
@@ -10,23 +8,22 @@
 #include "server/partition/partition.h"
 #include "server/partition/replica_check.h"
 #include "server/partition/replica_files.h"
-#include "server/storage/data_directory.h"
 
 /// The life of Partition: opening, stopping, flushing.
 namespace onggi::partition {
 
 namespace asio = boost::asio;
-namespace fs = std::filesystem;
 
 namespace {
 
 /// Without news for this long a lone replica's start fails; with others its place may be elsewhere
 /// by now, and whoever asks is told.
-constexpr auto kStartDeadline = std::chrono::seconds(30);
-constexpr auto kJoinDeadline = std::chrono::seconds(3);
-constexpr auto kStopDeadline = std::chrono::seconds(10);
+constexpr std::chrono::milliseconds kStartDeadline = std::chrono::seconds(30);
+constexpr std::chrono::milliseconds kJoinDeadline = std::chrono::seconds(3);
+constexpr std::chrono::milliseconds kStopDeadline = std::chrono::seconds(10);
+constexpr std::chrono::milliseconds kStopPoll{1};
 /// What finds the pool's queue full tries again this soon.
-constexpr auto kPlacePoll = std::chrono::milliseconds(10);
+constexpr std::chrono::milliseconds kPlacePoll{10};
 
 }  // namespace
 
@@ -34,17 +31,17 @@ constexpr auto kPlacePoll = std::chrono::milliseconds(10);
 /// start is given up; then `refuse` is called. Whoever waits for the partition waits no longer than
 /// his own deadline; the queue keeps its bound.
 void Partition::BlockWhenPossible(std::function<void()> task, std::function<void()> refuse,
-                                  SteadyTime deadline) {
+                                  replica::BootTime deadline) {
   if (place_.home->Block(task)) return;
-  if (!give_up_.ok() || std::chrono::steady_clock::now() >= deadline) return refuse();
+  if (!give_up_.ok() || place_.home->Now() >= deadline) return refuse();
   place_.home->PostAfter(
       kPlacePoll, [self = shared_from_this(), task = std::move(task), refuse = std::move(refuse),
                    deadline] { self->BlockWhenPossible(task, refuse, deadline); });
 }
 
 asio::awaitable<Status> Partition::OnBlockingPool(std::function<Status()> work,
-                                                  std::chrono::seconds patience) {
-  const SteadyTime deadline = std::chrono::steady_clock::now() + patience;
+                                                  std::chrono::milliseconds patience) {
+  const replica::BootTime deadline = place_.home->Now() + patience;
   auto initiate = [this, &work, deadline](auto handler) {
     using Handler = decltype(handler);
     auto shared = std::make_shared<Handler>(std::move(handler));
@@ -68,8 +65,8 @@ asio::awaitable<Status> Partition::OnBlockingPool(std::function<Status()> work,
 storage::PartitionStore::Events Partition::StoreEvents() {
   storage::PartitionStore::Events events;
   // The store may close after its partition has gone: nothing here may touch `this`.
-  events.on_flushed = [weak = weak_from_this(), pool = environment_.blocking] {
-    (void)pool->TrySubmit([weak] {
+  events.on_flushed = [weak = weak_from_this(), home = place_.home] {
+    (void)home->Block([weak] {
       if (auto self = weak.lock()) self->NewsOfFlush(/*force=*/false);
     });
   };
@@ -92,21 +89,20 @@ Status Partition::OpenStore(AppliedState* applied) {
   const bool fresh =
       config_.boot() == 0 &&
       (config_.epoch() == 0 || (config_.range_start().empty() && config_.range_end().empty()));
-  std::error_code error;
-  if (!fs::exists(directory, error)) {
+  const storage::Files& files = environment_.storage->files();
+  if (!files.Exists(directory)) {
     if (!fresh || NodeId(config_.primary().node()) != environment_.node) {
       return Corruption(directory + ": missing: the catalog names a replica with data here");
     }
     RETURN_IF_ERROR(MakeReplicaDirectory(*environment_.storage, environment_.partitions_directory,
                                          directory, place_.replica, /*lazily=*/true));
   }
-  RETURN_IF_ERROR(CheckReplicaFile(directory, place_.replica));
-  ASSIGN_OR_RETURN(const std::string path, StorePath(directory));
-  RETURN_IF_ERROR(RemoveOldStores(directory));
+  RETURN_IF_ERROR(CheckReplicaFile(files, directory, place_.replica));
+  ASSIGN_OR_RETURN(const std::string path, StorePath(files, directory));
+  RETURN_IF_ERROR(RemoveOldStores(files, directory));
   ASSIGN_OR_RETURN(
       auto store, storage::PartitionStore::Open(*environment_.storage, path, fresh, StoreEvents()));
-  if (fresh)
-    RETURN_IF_ERROR(storage::SyncDirectory(directory));  // the catalog is about to rely on it
+  if (fresh) RETURN_IF_ERROR(files.SyncDirectory(directory));  // the catalog is about to rely on it
   UseStore(std::move(store));
   storage::PinnedValue value;
   ASSIGN_OR_RETURN(const bool found, this->store().Get(kAppliedKey, &value));
@@ -148,9 +144,7 @@ asio::awaitable<Status> Partition::Start() {
   split_ = installed_split_;
   absorb_ = installed_absorb_;
   const bool alone = environment_.transport == nullptr;
-  asio::steady_timer waiter(home_, alone ? asio::steady_timer::duration(kStartDeadline)
-                                         : asio::steady_timer::duration(kJoinDeadline));
-  waiter_ = &waiter;
+  const replica::BootTime join_deadline = place_.home->Now() + kJoinDeadline;
   Status status = replica_->Start({applied->epoch, applied->index}, group::FromRecord(config_),
                                   config_revision_);
   if (status.ok()) {
@@ -163,18 +157,13 @@ asio::awaitable<Status> Partition::Start() {
   while (status.ok() && !Settled()) {
     status = give_up_;
     if (!status.ok()) break;
-    boost::system::error_code error;
-    auto token = asio::redirect_error(asio::use_awaitable, error);
-    co_await waiter.async_wait(token);
-    if (error) {
-      if (alone) waiter.expires_after(kStartDeadline);
-    } else if (alone) {
-      status = Unavailable("the partition could not take over in time");
-    } else {
-      break;
-    }
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(
+        std::max(join_deadline - place_.home->Now(), replica::BootTime(0)));
+    const bool news = co_await waiter_.Wait(alone ? kStartDeadline : left);
+    if (news) continue;
+    if (!alone) break;
+    status = Unavailable("the partition could not take over in time");
   }
-  waiter_ = nullptr;
   if (status.ok()) status = give_up_;
   if (!status.ok()) {
     stopping_ = true;  // what is still under way finds nobody
@@ -196,22 +185,11 @@ void Partition::GiveUpStart(Status reason) {
   Wake();
 }
 
-void Partition::Wake() {
-  news_.Tell();
-  if (waiter_ != nullptr) waiter_->cancel();
-}
-
 asio::awaitable<void> Partition::Stop(bool flush) {
   serving_.store(false, std::memory_order_release);
   stopping_walks_.store(true);
-  const auto deadline = std::chrono::steady_clock::now() + kStopDeadline;
-  asio::steady_timer timer(home_);
-  const auto pause = [&timer]() -> asio::awaitable<void> {
-    timer.expires_after(std::chrono::milliseconds(1));
-    boost::system::error_code error;
-    auto token = asio::redirect_error(asio::use_awaitable, error);
-    co_await timer.async_wait(token);
-  };
+  Waiter stopping_waiter(place_.home.get());
+  const replica::BootTime deadline = place_.home->Now() + kStopDeadline;
   if (replica_ != nullptr) {
     CloseBatch();
     // A store that cannot apply has answered its writes already; the log keeps them for the next
@@ -222,9 +200,8 @@ asio::awaitable<void> Partition::Stop(bool flush) {
       return !entry.tasks.empty() || !entry.retries.empty();
     };
     while (std::any_of(in_flight_.begin(), in_flight_.end(), awaited) &&
-           !replica_->apply_blocked() && !stopping_ &&
-           std::chrono::steady_clock::now() < deadline) {
-      co_await pause();
+           !replica_->apply_blocked() && !stopping_ && place_.home->Now() < deadline) {
+      (void)co_await stopping_waiter.Wait(kStopPoll);
     }
   }
   stopping_ = true;
@@ -232,7 +209,7 @@ asio::awaitable<void> Partition::Stop(bool flush) {
   if (replica_ != nullptr) replica_->Stop();
   OnReignEnded();
   Drain();  // refuses what still waits
-  while (replica_ != nullptr && replica_->busy()) co_await pause();
+  while (replica_ != nullptr && replica_->busy()) (void)co_await stopping_waiter.Wait(kStopPoll);
   // A store that has failed (a full disk) would fail again; the log has what it lacks.
   if (flush && OpenedStore() && !blocked && !store().failed()) {
     std::function<Status()> work = [this] { return Flush(); };
@@ -242,21 +219,27 @@ asio::awaitable<void> Partition::Stop(bool flush) {
   }
 }
 
+Result<LogPosition> Partition::PersistedPosition() const {
+  if (!OpenedStore()) return NotFound("the store is not open");
+  std::string value;
+  ASSIGN_OR_RETURN(const bool found, store().GetPersisted(kAppliedKey, &value));
+  if (!found) return LogPosition();
+  ASSIGN_OR_RETURN(const AppliedState state, AppliedState::Decode(value));
+  return LogPosition{state.epoch, state.index};
+}
+
 /// Runs on the blocking pool after a flush: the log may be cut behind what the disk now has.
 void Partition::NewsOfFlush(bool force) {
-  std::string value;
-  Result<bool> found = store().GetPersisted(kAppliedKey, &value);
-  if (!found.ok() || !*found) return;
-  const Result<AppliedState> state = AppliedState::Decode(value);
-  if (!state.ok()) return;
-  const LogPosition position{state->epoch, state->index};
+  const Result<LogPosition> persisted = PersistedPosition();
+  if (!persisted.ok() || persisted->index == LogIndex()) return;
+  const LogPosition position = *persisted;
   // Weakly: what is left in the queue of a node that has stopped outlives what a partition needs.
   asio::post(home_, [weak = weak_from_this(), position, force] {
     const auto self = weak.lock();
     if (self == nullptr) return;
     if (self->stopping_) {
       // The replica hears nothing any more, and needs nothing of it.
-      self->environment_.log->Truncate(self->id_, position.index);
+      self->place_.log->Truncate(self->id_, position.index);
     } else if (self->replica_ != nullptr) {
       self->replica_->OnFlushed(position, force);
     }

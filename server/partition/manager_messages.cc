@@ -163,7 +163,8 @@ void PartitionManager::AnswerCreate(const std::shared_ptr<Slot>& slot,
   }
   Status made;
   if (led) {
-    const Result<ReplicaId> there = ReadReplicaFile(DirectoryOf(slot->id));
+    const Result<ReplicaId> there =
+        ReadReplicaFile(environment_.storage->files(), DirectoryOf(slot->id));
     if (!there.ok()) {
       made = there.status();
     } else if (*there != create.to.replica) {

@@ -16,6 +16,7 @@ constexpr char kNotHeld[] = "the partition does not hold the key";
 
 /// What is left to do for a partition that nobody refers to.
 struct Closing {
+  storage::Files files;
   std::vector<std::unique_ptr<storage::PartitionStore>> stores;
   std::string directory;  ///< to remove; empty: it stays
   std::string parent;
@@ -27,9 +28,9 @@ struct Closing {
     stores.clear();
     Status removed;
     if (!directory.empty()) {
-      removed = RemoveReplica(directory, replica);
+      removed = RemoveReplica(files, directory, replica);
     } else if (!parent.empty()) {
-      removed = RemoveOldStores(parent);
+      removed = RemoveOldStores(files, parent);
     }
     if (!removed.ok()) {
       log::Warn("cannot remove a partition's files", "partition", id, "status", removed);
@@ -76,7 +77,8 @@ Partition::Partition(const PartitionEnvironment& environment, PartitionPlace pla
       id_(config.partition()),
       schema_(std::move(schema)),
       config_(std::move(config)),
-      config_revision_(config_revision) {
+      config_revision_(config_revision),
+      waiter_(place_.home.get()) {
   statistics_.local_indexes.resize(schema_->local_indexes.size());
   auto known = std::make_shared<KnownConfiguration>();
   known->configuration = group::FromRecord(config_);
@@ -92,13 +94,14 @@ Partition::~Partition() {
   // removal.
   auto closing = std::make_shared<Closing>();
   const bool replaced = stores_.size() > 1;
+  closing->files = environment_.storage->files();
   closing->stores = std::move(stores_);
   closing->id = id_;
   closing->replica = place_.replica;
   closing->closed = place_.closed;
   if (remove_files_.load()) closing->directory = Directory();
   if (replaced) closing->parent = Directory();
-  if (!environment_.blocking->TrySubmit([closing] { closing->Run(); })) closing->Run();
+  if (!place_.home->Block([closing] { closing->Run(); })) closing->Run();
 }
 
 std::string Partition::Directory() const {

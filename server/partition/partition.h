@@ -4,7 +4,6 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -251,6 +250,9 @@ class Partition final : public replica::StateMachine,
   /// Flushes the store, so that little is left to be written when the shape changes and writes have
   /// to wait. Blocks on the disk.
   Status WriteAhead();
+  /// What the state on the disk has: where a crash would leave it. Blocks on the disk. kNotFound
+  /// before it is open.
+  Result<LogPosition> PersistedPosition() const;
 
   // -- On the home executor. --
 
@@ -434,10 +436,13 @@ class Partition final : public replica::StateMachine,
   bool OpenedStore() const { return store_.load(std::memory_order_acquire) != nullptr; }
   bool Settled() const;
   void BlockWhenPossible(std::function<void()> task, std::function<void()> refuse,
-                         SteadyTime deadline);
+                         replica::BootTime deadline);
   boost::asio::awaitable<Status> OnBlockingPool(std::function<Status()> work,
-                                                std::chrono::seconds patience);
-  void Wake();
+                                                std::chrono::milliseconds patience);
+  void Wake() {
+    news_.Tell();
+    waiter_.Wake();
+  }
   void NewsOfFlush(bool force);
   Status FlushNow();
   std::string Directory() const;
@@ -531,8 +536,7 @@ class Partition final : public replica::StateMachine,
   bool stopping_ = false;
   /// Why Start() is to end; ok: it is not.
   Status give_up_;
-  /// Start() waits on it for news; null when nobody waits.
-  boost::asio::steady_timer* waiter_ = nullptr;
+  Waiter waiter_;  ///< of Start(), for news
   std::string scratch_;
 
   /// As last sought by SizeSplitKey().

@@ -70,7 +70,7 @@ Status PartitionManager::CreateReplica(TableId, PartitionId partition, ReplicaId
 /// Empty and durable. Ok if it is there.
 Status PartitionManager::MakeReplica(PartitionId partition, ReplicaId replica) {
   const std::string directory = DirectoryOf(partition);
-  const Result<ReplicaId> there = ReadReplicaFile(directory);
+  const Result<ReplicaId> there = ReadReplicaFile(environment_.storage->files(), directory);
   if (there.ok()) {
     if (*there == replica) return Status::Ok();
     return {Code::kAlreadyExists, "replica " + there->ToString() + " is there"};

@@ -44,7 +44,7 @@ PartitionManager::PartitionManager(const PartitionEnvironment& environment, IoPo
         environment_.node, environment_.boot, lease::Now(), /*restart_wait=*/!alone());
   }
   for (size_t i = 0; i < io_->size(); ++i) {
-    homes_.push_back(std::make_shared<NodeHome>(io_->executor(i), environment_.blocking));
+    homes_.push_back(std::make_shared<ThreadHome>(io_->executor(i), environment_.blocking));
   }
   log_ = std::make_shared<replica::StoreLog>(environment_.log);
 }

@@ -85,6 +85,7 @@ Status PartitionManager::Start() {
 Status PartitionManager::CheckDirectories(uint64_t next_partition,
                                           const std::set<PartitionId>& in_map) {
   std::error_code error;
+  const storage::Files& files = environment_.storage->files();
   const std::string& parent = environment_.partitions_directory;
   fs::create_directories(parent, error);
   if (error) return IoError("create directory", parent, error.value());
@@ -106,7 +107,7 @@ Status PartitionManager::CheckDirectories(uint64_t next_partition,
     if (rest.empty() && (in_map.contains(PartitionId(id)) || ChildOfUncut(PartitionId(id)))) {
       // Others have the partition, and perhaps this replica is to join them; or a split is not
       // done.
-      if (const auto replica = ReadReplicaFile(parent + "/" + name); replica.ok()) {
+      if (const auto replica = ReadReplicaFile(files, parent + "/" + name); replica.ok()) {
         unnamed_[PartitionId(id)] = *replica;
         continue;
       }
@@ -127,7 +128,7 @@ Status PartitionManager::CheckDirectories(uint64_t next_partition,
 /// Does the directory of a partition belong to a split that the key does not know yet, of a parent
 /// that is here?
 bool PartitionManager::ChildOfUncut(PartitionId partition) const {
-  const auto mark = ParentMark::Read(DirectoryOf(partition));
+  const auto mark = ParentMark::Read(environment_.storage->files(), DirectoryOf(partition));
   if (!mark.has_value()) return false;
   const auto parent = partitions_.find(mark->parent);
   if (parent == partitions_.end()) return false;
@@ -137,6 +138,7 @@ bool PartitionManager::ChildOfUncut(PartitionId partition) const {
 }
 
 Status PartitionManager::CheckNamed(const std::set<std::string>& present) {
+  const storage::Files& files = environment_.storage->files();
   std::error_code error;
   for (const auto& [id, slot] : partitions_) {
     if (slot->config.boot() == 0) continue;
@@ -147,13 +149,13 @@ Status PartitionManager::CheckNamed(const std::set<std::string>& present) {
     } else if (!fs::exists(path + "/REPLICA", error)) {
       status = Corruption(path + "/REPLICA: missing");
     } else {
-      const Result<std::string> store = StorePath(path);
+      const Result<std::string> store = StorePath(files, path);
       status = store.status();
       if (store.ok() && !fs::exists(*store + "/CURRENT", error)) {
         status = Corruption(*store + "/CURRENT: missing");
       }
       // What is here is another replica: the one that is named is gone.
-      if (const auto replica = ReadReplicaFile(path);
+      if (const auto replica = ReadReplicaFile(files, path);
           status.ok() && !alone() && replica.ok() && *replica != slot->replica) {
         status = Corruption(path + ": holds replica " + replica->ToString() +
                             ", the catalog names " + slot->replica.ToString());
@@ -177,8 +179,9 @@ void PartitionManager::RemoveLog(PartitionId partition) {
 
 /// Of this replica, or (0) of whichever is there: the next one's may stand in its place by then.
 void PartitionManager::RemoveDirectory(PartitionId partition, ReplicaId replica) {
-  const auto remove = [path = DirectoryOf(partition), replica] {
-    if (const Status removed = RemoveReplica(path, replica); !removed.ok()) {
+  const auto remove = [files = environment_.storage->files(), path = DirectoryOf(partition),
+                       replica] {
+    if (const Status removed = RemoveReplica(files, path, replica); !removed.ok()) {
       log::Warn("cannot remove a dropped partition's files", "status", removed);
     }
   };

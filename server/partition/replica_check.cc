@@ -31,8 +31,9 @@ Status CheckReplica(const Replica& replica) {
     if (error) return IoError("stat", replica.directory, error.value());
     return Corruption(replica.directory + ": missing: the catalog names a replica with data here");
   }
-  RETURN_IF_ERROR(CheckReplicaFile(replica.directory, replica.id));
-  ASSIGN_OR_RETURN(const std::string store, StorePath(replica.directory));
+  const storage::Files files;
+  RETURN_IF_ERROR(CheckReplicaFile(files, replica.directory, replica.id));
+  ASSIGN_OR_RETURN(const std::string store, StorePath(files, replica.directory));
   return storage::CheckStore(store);
 }
 
@@ -60,8 +61,9 @@ Result<std::vector<Replica>> ListReplicas(const std::string& partitions_director
 
 }  // namespace
 
-Status CheckReplicaFile(const std::string& directory, ReplicaId replica) {
-  ASSIGN_OR_RETURN(const ReplicaId there, ReadReplicaFile(directory));
+Status CheckReplicaFile(const storage::Files& files, const std::string& directory,
+                        ReplicaId replica) {
+  ASSIGN_OR_RETURN(const ReplicaId there, ReadReplicaFile(files, directory));
   if (there == replica) return Status::Ok();
   return Corruption(directory + "/REPLICA: holds replica " + there.ToString() +
                     ", the catalog names " + replica.ToString());

@@ -6,11 +6,13 @@
 #include "common/ids.h"
 #include "common/status.h"
 #include "replication/metadata/metadata_store.h"
+#include "server/storage/files.h"
 
 namespace onggi::partition {
 
 /// Whether `directory`'s REPLICA says that it holds `replica`. kCorruption names the file.
-Status CheckReplicaFile(const std::string& directory, ReplicaId replica);
+Status CheckReplicaFile(const storage::Files& files, const std::string& directory,
+                        ReplicaId replica);
 
 /// Checks a node's replicas against the catalog before anything is opened for writing, and changes
 /// nothing: the records can be read, and each replica of `node` that a process has led has its

@@ -1,13 +1,9 @@
 #include "server/partition/replica_files.h"
 
-#include <filesystem>
-#include <fstream>
-
-#include "server/storage/data_directory.h"
+#include <sstream>
+#include <vector>
 
 namespace onggi::partition {
-
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -19,32 +15,29 @@ bool IsStoreName(const std::string& name) { return name.starts_with(kDefaultStor
 
 Status MakeReplicaDirectory(const storage::StorageEnvironment& storage, const std::string& parent,
                             const std::string& directory, ReplicaId replica, bool lazily) {
-  std::error_code error;
-  if (fs::exists(directory, error)) {
-    return {Code::kAlreadyExists, directory + ": is there already"};
-  }
+  const storage::Files& files = storage.files();
+  if (files.Exists(directory)) return {Code::kAlreadyExists, directory + ": is there already"};
   const std::string fresh = directory + ".new";
-  fs::remove_all(fresh, error);
-  fs::create_directories(fresh, error);
-  if (error) return IoError("create directory", fresh, error.value());
+  RETURN_IF_ERROR(files.Remove(fresh));
+  RETURN_IF_ERROR(files.MakeDirectories(fresh));
   RETURN_IF_ERROR(
-      storage::WriteFileSynced(fresh + "/REPLICA", "onggi-replica 1 " + replica.ToString() + "\n"));
+      files.WriteSynced(fresh + "/REPLICA", "onggi-replica 1 " + replica.ToString() + "\n"));
   if (!lazily) {
     const auto store = storage::PartitionStore::Open(storage, fresh + "/" + kDefaultStore,
                                                      /*create=*/true, {});
     RETURN_IF_ERROR(store.status());
   }
-  RETURN_IF_ERROR(storage::SyncDirectory(fresh));
-  fs::rename(fresh, directory, error);
-  if (error) return IoError("rename", directory, error.value());
-  return storage::SyncDirectory(parent);
+  RETURN_IF_ERROR(files.SyncDirectory(fresh));
+  RETURN_IF_ERROR(files.Rename(fresh, directory));
+  return files.SyncDirectory(parent);
 }
 
-Result<ReplicaId> ReadReplicaFile(const std::string& directory) {
-  std::error_code error;
-  if (!fs::exists(directory, error)) return NotFound(directory + ": missing");
+Result<ReplicaId> ReadReplicaFile(const storage::Files& files, const std::string& directory) {
+  if (!files.Exists(directory)) return NotFound(directory + ": missing");
   const std::string path = directory + "/REPLICA";
-  std::ifstream file(path);
+  Result<std::string> content = files.Read(path);
+  if (!content.ok() && content.status().code() != Code::kNotFound) return content.status();
+  std::istringstream file(content.ok() ? *std::move(content) : std::string());
   std::string magic;
   uint64_t version = 0, id = 0;
   if (!(file >> magic >> version >> id) || magic != "onggi-replica") {
@@ -57,11 +50,12 @@ Result<ReplicaId> ReadReplicaFile(const std::string& directory) {
   return ReplicaId(id);
 }
 
-Result<std::string> StorePath(const std::string& directory) {
-  std::error_code error;
+Result<std::string> StorePath(const storage::Files& files, const std::string& directory) {
   const std::string pointer = directory + "/STORE";
-  if (!fs::exists(pointer, error)) return directory + "/" + kDefaultStore;
-  std::ifstream file(pointer);
+  Result<std::string> content = files.Read(pointer);
+  if (content.status().code() == Code::kNotFound) return directory + "/" + kDefaultStore;
+  if (!content.ok()) return content.status();
+  std::istringstream file(*std::move(content));
   std::string name;
   if (!(file >> name) || !IsStoreName(name) || name.find('/') != std::string::npos) {
     return Corruption(pointer + ": does not name a store");
@@ -69,50 +63,39 @@ Result<std::string> StorePath(const std::string& directory) {
   return directory + "/" + name;
 }
 
-Result<std::string> InstallStore(const std::string& directory, const std::string& checkpoint) {
-  std::error_code error;
+Result<std::string> InstallStore(const storage::Files& files, const std::string& directory,
+                                 const std::string& checkpoint) {
   std::string name, path;
   for (uint64_t number = 1;; ++number) {
     name = std::string(kDefaultStore) + "-" + std::to_string(number);
     path = directory + "/" + name;
-    if (!fs::exists(path, error)) break;
+    if (!files.Exists(path)) break;
   }
-  fs::rename(checkpoint, path, error);
-  if (error) return IoError("rename", path, error.value());
-  RETURN_IF_ERROR(storage::SyncDirectory(path));
-  RETURN_IF_ERROR(storage::SyncDirectory(directory));
-  RETURN_IF_ERROR(storage::WriteFileSynced(directory + "/STORE.new", name + "\n"));
-  fs::rename(directory + "/STORE.new", directory + "/STORE", error);
-  if (error) return IoError("rename", directory + "/STORE", error.value());
-  RETURN_IF_ERROR(storage::SyncDirectory(directory));
+  RETURN_IF_ERROR(files.Rename(checkpoint, path));
+  RETURN_IF_ERROR(files.SyncDirectory(path));
+  RETURN_IF_ERROR(files.SyncDirectory(directory));
+  RETURN_IF_ERROR(files.WriteSynced(directory + "/STORE.new", name + "\n"));
+  RETURN_IF_ERROR(files.Rename(directory + "/STORE.new", directory + "/STORE"));
+  RETURN_IF_ERROR(files.SyncDirectory(directory));
   return path;
 }
 
-Status RemoveOldStores(const std::string& directory) {
-  ASSIGN_OR_RETURN(const std::string current, StorePath(directory));
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(directory, error)) {
-    if (!entry.is_directory() || !IsStoreName(entry.path().filename())) continue;
-    if (entry.path() == current) continue;
-    RETURN_IF_ERROR(RemoveReplicaDirectory(entry.path()));
+Status RemoveOldStores(const storage::Files& files, const std::string& directory) {
+  ASSIGN_OR_RETURN(const std::string current, StorePath(files, directory));
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, files.ListDirectories(directory));
+  for (const std::string& name : names) {
+    const std::string path = directory + "/" + name;
+    if (IsStoreName(name) && path != current) RETURN_IF_ERROR(files.Remove(path));
   }
-  if (error) return IoError("read directory", directory, error.value());
   return Status::Ok();
 }
 
-Status RemoveReplicaDirectory(const std::string& directory) {
-  std::error_code error;
-  fs::remove_all(directory, error);
-  if (error) return IoError("remove", directory, error.value());
-  return Status::Ok();
-}
-
-Status RemoveReplica(const std::string& directory, ReplicaId replica) {
+Status RemoveReplica(const storage::Files& files, const std::string& directory, ReplicaId replica) {
   if (replica != ReplicaId()) {
-    const Result<ReplicaId> there = ReadReplicaFile(directory);
+    const Result<ReplicaId> there = ReadReplicaFile(files, directory);
     if (there.ok() && *there != replica) return Status::Ok();
   }
-  return RemoveReplicaDirectory(directory);
+  return files.Remove(directory);
 }
 
 Result<AppliedState> ReadAppliedState(const storage::StorageEnvironment& storage,

@@ -5,6 +5,7 @@
 #include "common/ids.h"
 #include "common/status.h"
 #include "server/partition/effects.h"
+#include "server/storage/files.h"
 #include "server/storage/partition_store.h"
 
 /// The directory of a replica: partitions/<partition id>/.
@@ -23,22 +24,22 @@ Status MakeReplicaDirectory(const storage::StorageEnvironment& storage, const st
                             const std::string& directory, ReplicaId replica, bool lazily);
 
 /// Which replica it is. kNotFound: no such directory. kCorruption names the file.
-Result<ReplicaId> ReadReplicaFile(const std::string& directory);
+Result<ReplicaId> ReadReplicaFile(const storage::Files& files, const std::string& directory);
 
 /// Path of the store in a replica's directory.
-Result<std::string> StorePath(const std::string& directory);
+Result<std::string> StorePath(const storage::Files& files, const std::string& directory);
 
 /// Makes `checkpoint`, a directory on the same file system, the store of a replica, durably and
 /// whole or not at all. The old one stays until RemoveOldStores(). Returns the new one's path.
-Result<std::string> InstallStore(const std::string& directory, const std::string& checkpoint);
+Result<std::string> InstallStore(const storage::Files& files, const std::string& directory,
+                                 const std::string& checkpoint);
 
 /// Removes the stores that STORE does not name; none may be open.
-Status RemoveOldStores(const std::string& directory);
+Status RemoveOldStores(const storage::Files& files, const std::string& directory);
 
-/// Removes a directory with all that is in it; Ok where there is none.
-Status RemoveReplicaDirectory(const std::string& directory);
-/// The same, unless the directory is another replica's by now; `replica` 0: whosever it is.
-Status RemoveReplica(const std::string& directory, ReplicaId replica);
+/// Removes a replica's directory with all that is in it, unless it is another replica's by now;
+/// `replica` 0: whosever it is. Ok where there is none.
+Status RemoveReplica(const storage::Files& files, const std::string& directory, ReplicaId replica);
 
 /// The applied state of a store that nobody has open. kNotFound: nothing was ever applied.
 Result<AppliedState> ReadAppliedState(const storage::StorageEnvironment& storage,

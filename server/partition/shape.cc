@@ -1,6 +1,6 @@
 #include "server/partition/shape.h"
 
-#include <fstream>
+#include <sstream>
 
 #include "common/varint.h"
 #include "server/partition/effects.h"
@@ -141,8 +141,11 @@ std::string ParentMark::Encode() const {
   return text + "\n";
 }
 
-std::optional<ParentMark> ParentMark::Read(const std::string& directory) {
-  std::ifstream file(directory + "/PARENT");
+std::optional<ParentMark> ParentMark::Read(const storage::Files& files,
+                                           const std::string& directory) {
+  Result<std::string> content = files.Read(directory + "/PARENT");
+  if (!content.ok()) return std::nullopt;
+  std::istringstream file(*std::move(content));
   std::string magic, hex;
   uint64_t version = 0;
   ParentMark mark;

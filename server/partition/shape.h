@@ -9,6 +9,7 @@
 #include "common/status.h"
 #include "replication/group/configuration.h"
 #include "server/partition/statistics.h"
+#include "server/storage/files.h"
 
 namespace onggi::partition {
 
@@ -69,7 +70,7 @@ struct ParentMark {
 
   std::string Encode() const;
   /// nullopt: there is none, or it cannot be read.
-  static std::optional<ParentMark> Read(const std::string& directory);
+  static std::optional<ParentMark> Read(const storage::Files& files, const std::string& directory);
 };
 
 }  // namespace onggi::partition

@@ -1,7 +1,6 @@
 #include <rocksdb/write_batch.h>
 
 #include <boost/asio/post.hpp>
-#include <filesystem>
 #include <utility>
 
 #include "common/log.h"
@@ -9,13 +8,11 @@
 #include "server/model/key.h"
 #include "server/partition/partition.h"
 #include "server/partition/replica_files.h"
-#include "server/storage/data_directory.h"
 
 /// Partition: becoming two (R13).
 namespace onggi::partition {
 
 namespace asio = boost::asio;
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -183,30 +180,28 @@ Status Partition::MakeChild(const SplitRecord& record) {
   const auto mine = record.child_replicas.find({environment_.node, place_.replica});
   if (mine == record.child_replicas.end()) return NotFound("no replica of the child is due here");
   const std::string directory = environment_.partitions_directory + "/" + record.child.ToString();
-  std::error_code error;
-  if (fs::exists(directory, error)) {
-    ASSIGN_OR_RETURN(const ReplicaId there, ReadReplicaFile(directory));
+  const storage::Files& files = environment_.storage->files();
+  if (files.Exists(directory)) {
+    ASSIGN_OR_RETURN(const ReplicaId there, ReadReplicaFile(files, directory));
     if (there == mine->second) return Status::Ok();  // an earlier life's, or an earlier Split's
     return {Code::kAlreadyExists, directory + ": is another replica"};
   }
   const std::string fresh = directory + ".new";
-  RETURN_IF_ERROR(RemoveReplicaDirectory(fresh));
-  fs::create_directories(fresh, error);
-  if (error) return IoError("create directory", fresh, error.value());
-  RETURN_IF_ERROR(storage::WriteFileSynced(fresh + "/REPLICA",
-                                           "onggi-replica 1 " + mine->second.ToString() + "\n"));
+  RETURN_IF_ERROR(files.Remove(fresh));
+  RETURN_IF_ERROR(files.MakeDirectories(fresh));
+  RETURN_IF_ERROR(
+      files.WriteSynced(fresh + "/REPLICA", "onggi-replica 1 " + mine->second.ToString() + "\n"));
   ParentMark mark;
   mark.table = schema_->id;
   mark.parent = id_;
   mark.key = record.key;
-  RETURN_IF_ERROR(storage::WriteFileSynced(fresh + "/PARENT", mark.Encode()));
+  RETURN_IF_ERROR(files.WriteSynced(fresh + "/PARENT", mark.Encode()));
   RETURN_IF_ERROR(store().MakeCheckpoint(fresh + "/store"));
   RETURN_IF_ERROR(BecomeChild(fresh + "/store", record));
-  RETURN_IF_ERROR(storage::SyncDirectory(fresh + "/store"));
-  RETURN_IF_ERROR(storage::SyncDirectory(fresh));
-  fs::rename(fresh, directory, error);
-  if (error) return IoError("rename", directory, error.value());
-  RETURN_IF_ERROR(storage::SyncDirectory(environment_.partitions_directory));
+  RETURN_IF_ERROR(files.SyncDirectory(fresh + "/store"));
+  RETURN_IF_ERROR(files.SyncDirectory(fresh));
+  RETURN_IF_ERROR(files.Rename(fresh, directory));
+  RETURN_IF_ERROR(files.SyncDirectory(environment_.partitions_directory));
   if (place_.host != nullptr) place_.host->OnChildMade(record.child, mine->second);
   return Status::Ok();
 }
@@ -271,7 +266,8 @@ bool Partition::HoldsChild(const SplitRecord& split) const {
   const auto mine = split.child_replicas.find({environment_.node, place_.replica});
   if (mine == split.child_replicas.end()) return false;
   const auto there =
-      ReadReplicaFile(environment_.partitions_directory + "/" + split.child.ToString());
+      ReadReplicaFile(environment_.storage->files(),
+                      environment_.partitions_directory + "/" + split.child.ToString());
   return there.ok() && *there == mine->second;
 }
 
@@ -331,7 +327,7 @@ void Partition::Recount() {
       if (same) self->TakeCount(base, exact);
     });
   };
-  if (!environment_.blocking->TrySubmit(work)) {
+  if (!place_.home->Block(work)) {
     log::Warn("too much is queued for the disk to count a partition", "partition", id_);
   }
 }

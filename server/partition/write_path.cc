@@ -1,7 +1,6 @@
 #include <rocksdb/write_batch.h>
 
 #include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
 
 #include "common/log.h"
 #include "common/varint.h"
@@ -185,7 +184,7 @@ void Partition::EvaluateTask(WriteTask* task) {
   }
   if (named) {
     open_requests_.Add(request.id, task->outcome);
-    requests_.Add(index, request.id, Clock::System().WallNow());
+    requests_.Add(index, request.id, place_.home->WallNow());
   }
   open_.tasks.Push(task);
 }
@@ -239,7 +238,7 @@ void Partition::CloseBatch() {
   recounted_ = false;
   const LogIndex index = replica_->next_position().index;
   if (!open_requests_.empty()) {
-    const WallTime now = Clock::System().WallNow();
+    const WallTime now = place_.home->WallNow();
     effects_.Put(kMetaSpace, RequestTable::KeyOf(index), open_requests_.Encode(now));
     for (const std::string& expired : requests_.TakeExpired(now)) {
       effects_.Delete(kMetaSpace, expired);

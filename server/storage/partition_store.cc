@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <filesystem>
 #include <mutex>
 
 #include "common/metrics.h"
@@ -36,7 +35,8 @@ Status FromRocks(const rocksdb::Status& status, std::string_view context) {
 
 }  // namespace
 
-StorageEnvironment::StorageEnvironment(const StorageOptions& options) : options_(options) {
+StorageEnvironment::StorageEnvironment(const StorageOptions& options)
+    : options_(options), files_(options.env) {
   // One budget: write buffers are charged to the cache, so data loaded by writes pushes out cached
   // blocks instead of coming on top of them.
   const int shard_bits = options.memory_bytes >= (size_t{1} << 30) ? 5 : 3;
@@ -48,9 +48,9 @@ StorageEnvironment::StorageEnvironment(const StorageOptions& options) : options_
   write_buffers_ = std::make_shared<rocksdb::WriteBufferManager>(write_bytes, cache_);
   statistics_ = rocksdb::CreateDBStatistics();
   statistics_->set_stats_level(rocksdb::StatsLevel::kExceptDetailedTimers);
-  rocksdb::Env::Default()->SetBackgroundThreads(options.background_threads, rocksdb::Env::LOW);
-  rocksdb::Env::Default()->SetBackgroundThreads(std::max(1, options.background_threads / 2),
-                                                rocksdb::Env::HIGH);
+  rocksdb::Env* const env = options.env != nullptr ? options.env : rocksdb::Env::Default();
+  env->SetBackgroundThreads(options.background_threads, rocksdb::Env::LOW);
+  env->SetBackgroundThreads(std::max(1, options.background_threads / 2), rocksdb::Env::HIGH);
 }
 
 rocksdb::Options StorageEnvironment::MakeOptions() const {
@@ -201,9 +201,7 @@ Result<std::unique_ptr<PartitionStore>> PartitionStore::Open(const StorageEnviro
                                                              bool create, Events events) {
   auto store = std::unique_ptr<PartitionStore>(new PartitionStore());
   if (create) {  // or RocksDB complains that it cannot read it
-    std::error_code error;
-    std::filesystem::create_directories(directory, error);
-    if (error) return IoError("mkdir", directory, error.value());
+    RETURN_IF_ERROR(environment.files().MakeDirectories(directory));
   }
   store->listener_ = std::make_shared<Listener>(std::move(events));
   rocksdb::Options options = environment.MakeOptions();

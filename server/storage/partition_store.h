@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "common/status.h"
+#include "server/storage/files.h"
 
 namespace onggi::metrics {
 class Registry;
@@ -38,6 +39,8 @@ class StorageEnvironment {
 
   /// Options of one partition's instance.
   rocksdb::Options MakeOptions() const;
+  /// Directories and small files where the stores are.
+  const Files& files() const { return files_; }
 
   /// Cache, write buffers, compaction and stalls of all partitions together. The registry must not
   /// outlive this.
@@ -50,6 +53,7 @@ class StorageEnvironment {
 
  private:
   StorageOptions options_;
+  Files files_;
   std::shared_ptr<rocksdb::Cache> cache_;
   std::shared_ptr<rocksdb::WriteBufferManager> write_buffers_;
   std::shared_ptr<rocksdb::Statistics> statistics_;
