@@ -159,23 +159,25 @@ void Replica::StepOne(const group::Event& event) {
 
 /// What makes the machine propose comes last, when the group has settled.
 void Replica::Notify() {
-  if (stepping_ || stopped_) return;
-  if (news_reign_) {
-    news_reign_ = false;
-    if (leading()) machine_->OnReignBegan(group_.append_epoch());
+  // A proposal made from within one of these calls brings no other call before that one has
+  // returned: the machine would be in the middle of something.
+  if (stepping_ || notifying_) return;
+  notifying_ = true;
+  while (!stopped_) {
+    if (std::exchange(news_reign_, false)) {
+      if (leading()) machine_->OnReignBegan(group_.append_epoch());
+    } else if (std::exchange(news_applied_, false)) {
+      lag_.store(group_.Lag(), std::memory_order_relaxed);
+      machine_->OnApplied();
+    } else if (std::exchange(news_thawed_, false)) {
+      machine_->OnThawed();
+    } else if (merge_refused_ != PartitionId()) {
+      machine_->OnMergeRefused(std::exchange(merge_refused_, PartitionId()));
+    } else {
+      break;
+    }
   }
-  if (news_applied_ && !stopped_) {
-    news_applied_ = false;
-    lag_.store(group_.Lag(), std::memory_order_relaxed);
-    machine_->OnApplied();
-  }
-  if (news_thawed_ && !stopped_) {
-    news_thawed_ = false;
-    machine_->OnThawed();
-  }
-  if (merge_refused_ != PartitionId() && !stopped_) {
-    machine_->OnMergeRefused(std::exchange(merge_refused_, PartitionId()));
-  }
+  notifying_ = false;
 }
 
 void Replica::Do(const group::PersistConfiguration& action) {

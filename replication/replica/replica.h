@@ -365,6 +365,7 @@ class Replica final : public Runnable,
   bool started_ = false;
   bool stopped_ = false;
   bool stepping_ = false;
+  bool notifying_ = false;
   bool tick_armed_ = false;
   bool announcement_armed_ = false;
   int blocking_ = 0;           ///< calls of Block() whose end has not been heard of
