@@ -128,6 +128,10 @@ Status Partition::LoadShape() {
   ASSIGN_OR_RETURN(bool found, store().Get(MetaKey(kAbsorbKey), &value));
   if (found) {
     ASSIGN_OR_RETURN(installed_absorb_, DecodeAbsorbRecord(value.view()));
+    // Of a store that was written before Absorb removed it.
+    if (installed_split_.has_value() && installed_split_->index < installed_absorb_->index) {
+      installed_split_.reset();
+    }
   }
   LogIndex frozen;
   ASSIGN_OR_RETURN(found, store().Get(MetaKey(kFrozenKey), &value));
@@ -249,6 +253,9 @@ Result<bool> Partition::ApplyAbsorb(const replica::CommittedEntry& entry) {
   }
   rocksdb::WriteBatch batch;
   batch.Put(MetaKey(kAbsorbKey), EncodeRecord(record));
+  // A split before it has been cut: ProposeAbsorb() waits for that. Once the range has grown, its
+  // record would read like one of a split that is still to be cut.
+  batch.Delete(MetaKey(kSplitKey));
   RETURN_IF_ERROR(ApplyShape(entry.position, statistics(), &batch));
   RETURN_IF_ERROR(store().Flush(/*wait=*/true));
   installed_absorb_ = record;
@@ -292,6 +299,7 @@ void Partition::OnAbsorbApplied(const replica::CommittedEntry& entry) {
   CHECK(installed_absorb_.has_value() && installed_absorb_->index == entry.position.index);
   absorb_ = std::move(installed_absorb_);
   installed_absorb_.reset();
+  split_.reset();
   absorbing_ = LogIndex();
   SetRange(replica_->group().configuration());
   // Whoever is behind takes a checkpoint: the log alone would not bring it the data.
