@@ -81,8 +81,9 @@ Status Partition::ProposeSplit(SplitRecord record) {
     }
   } else if (!admit_end_.empty()) {
     return admit_end_ == record.key ? Status::Ok() : Unavailable("another split is under way");
+  } else {
+    RETURN_IF_ERROR(CheckCut(record.key));  // once: from then on the range ends there
   }
-  RETURN_IF_ERROR(CheckCut(record.key));
   CloseBatch();
   if (!effects_.empty()) return Unavailable("a batch waits for the log");
   if (split_.has_value() && Uncut(*split_)) {
