@@ -197,11 +197,11 @@ struct FinishMerge {
   std::string range_end;  ///< of the right neighbour
 };
 
-/// Forgets a FinishSplit or FinishMerge; what was asked for already may still happen.
-struct CancelShape {};
+/// Forgets a FinishMerge; what was asked for already may still happen.
+struct CancelMerge {};
 
 using Event = std::variant<Start, Propose, LogDurable, ConfigurationDurable, Applied, BaseAdvanced,
-                           Holds, Rebuild, CancelShape, AppendReceived, AckReceived, ResignReceived,
+                           Holds, Rebuild, CancelMerge, AppendReceived, AckReceived, ResignReceived,
                            ReplicaCreated, SwapResult, ConfigurationSeen, KeyDeleted, PeerConnected,
                            PeerLost, Promote, PromisesRunOut, CheckpointInstalled, CheckpointSent,
                            Tick, Announce, Stop, Transfer, CancelTransfer, Replace, SetReplication,

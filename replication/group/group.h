@@ -149,7 +149,7 @@ class Group {
   void On(const Freeze& event, Actions* actions);
   void On(const Thaw& event, Actions* actions);
   void On(const FinishMerge& event, Actions* actions);
-  void On(const CancelShape& event, Actions* actions);
+  void On(const CancelMerge& event, Actions* actions);
 
   // Configurations and swaps (reign.cc).
   bool Continues(const Configuration& configuration) const;

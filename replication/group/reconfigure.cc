@@ -262,10 +262,10 @@ void Group::On(const FinishMerge& event, Actions* actions) {
   MaybeReconfigure(actions);
 }
 
-void Group::On(const CancelShape&, Actions*) {
-  split_.reset();
+/// A split that is applied has to be cut, whoever gave a merge up.
+void Group::On(const CancelMerge&, Actions*) {
   merge_.reset();
-  shape_since_.reset();
+  if (!split_) shape_since_.reset();
 }
 
 void Group::On(const Freeze& event, Actions* actions) {

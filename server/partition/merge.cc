@@ -372,7 +372,7 @@ void Partition::OnMergeRefused(PartitionId) {
 void Partition::CancelMerge() {
   grant_ = asked_grant_ = Revision();
   absorbing_ = LogIndex();
-  if (reign_ != Epoch()) replica_->Ask(group::CancelShape{});
+  if (reign_ != Epoch()) replica_->Ask(group::CancelMerge{});
 }
 
 }  // namespace onggi::partition

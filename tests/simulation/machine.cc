@@ -176,7 +176,7 @@ void Machine::Absorb(PartitionId right, const group::Configuration& right_config
   process_->After(seconds(3), [this, self = replica_] {
     if (!leads_ || !absorbing_) return;
     absorbing_ = false;
-    replica_->Ask(group::CancelShape{});
+    replica_->Ask(group::CancelMerge{});
   });
 }
 
