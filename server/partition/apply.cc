@@ -191,7 +191,7 @@ void Partition::OnReignEnded() {
   reign_ = Epoch();
   freeze_ = Freezing();
   ++shapes_;
-  absorbing_ = LogIndex();
+  absorbing_ = proposed_absorb_ = LogIndex();
   grant_ = asked_grant_ = Revision();
   merged_proposed_ = false;
   admit_end_.clear();

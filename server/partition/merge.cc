@@ -231,6 +231,7 @@ Status Partition::ProposeAbsorb(AbsorbRecord record, Revision grant) {
   const LogIndex freeze = record.freeze;
   RETURN_IF_ERROR(ProposeShape(EntryType::kAbsorb, record.Encode(), evaluated_));
   absorbing_ = freeze;
+  proposed_absorb_ = in_flight_.back().position.index;
   grant_ = grant;
   return Status::Ok();
 }
@@ -318,6 +319,9 @@ void Partition::FinishMerge() {
     if (configuration.range_end == absorb_->end) ProposeMerged();
     return;
   }
+  // The grant is for one that is not applied yet: it says nothing of what an earlier one has put
+  // aside, which the neighbour may have changed since.
+  if (absorb_->index < proposed_absorb_) return;
   // Another reign's is void: asked for again, if at all.
   if (grant_ == Revision() || grant_ == asked_grant_) return;
   asked_grant_ = grant_;

@@ -515,6 +515,7 @@ class Partition final : public replica::StateMachine,
   std::string admit_end_;  ///< no write at or past it is admitted: proposed as a split's key
   std::optional<AbsorbRecord> absorb_;  ///< the latest that is applied and not merged
   LogIndex absorbing_;                  ///< Freeze of an Absorb that is proposed; 0: none
+  LogIndex proposed_absorb_;            ///< the latest Absorb of this reign; 0: none
   Revision grant_;                      ///< of the neighbour's, for absorb_ or absorbing_; 0: none
   Revision asked_grant_;                ///< the one that the group was asked to use
   bool merged_proposed_ = false;
