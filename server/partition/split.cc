@@ -314,16 +314,16 @@ void Partition::Recount() {
   // What is being divided is counted when the key says so.
   if (reign_ == Epoch() || !evaluated_.estimated || !admit_end_.empty()) return;
   const Range range = *range_.load(std::memory_order_relaxed);
-  const auto work = [self = shared_from_this(), epoch = reign_, range] {
+  const auto work = [self = shared_from_this(), shapes = shapes_, range] {
     PartitionStatistics base;
     const Result<PartitionStatistics> exact = self->Count(range, &base);
     if (!exact.ok()) {
       log::Warn("cannot count a partition", "partition", self->id_, "status", exact.status());
     }
     if (!exact.ok() || self->stopping_walks_) return;
-    asio::post(self->home_, [self, epoch, range, base, exact = *exact] {
+    asio::post(self->home_, [self, shapes, range, base, exact = *exact] {
       const Range* const now = self->range_.load(std::memory_order_relaxed);
-      const bool same = epoch == self->reign_ && now->start == range.start &&
+      const bool same = shapes == self->shapes_ && now->start == range.start &&
                         now->end == range.end && self->admit_end_.empty();
       if (same) self->TakeCount(base, exact);
     });
