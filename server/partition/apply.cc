@@ -204,7 +204,10 @@ void Partition::OnAdmissionChanged(bool serving) {
   serving_.store(serving && !stopping_, std::memory_order_release);
   // What gathers can wait for the doubt to end, but not for another reign.
   if (!serving) FailTasks(&waiting_, {Code::kNotPrimary, kNotServed});
-  if (serving) FinishSplit();  // it was not asked for while there was doubt
+  if (serving) {  // what was not asked for while there was doubt
+    FinishSplit();
+    FinishMergeLater();
+  }
   Wake();
 }
 
@@ -229,11 +232,7 @@ void Partition::OnConfiguration(std::shared_ptr<const group::Configuration> conf
     split_.reset();  // done; a merge may take the range past it again
     if (reign_ != Epoch()) Recount();
   }
-  if (absorb_.has_value() && configuration->range_end != absorb_->start) {
-    asio::post(home_, [self = shared_from_this()] {
-      if (!self->stopping_) self->FinishMerge();
-    });
-  }
+  if (absorb_.has_value() && configuration->range_end != absorb_->start) FinishMergeLater();
   TrimOutside();
   const group::Member self{environment_.node, place_.replica};
   readable_.store(configuration->InSync(self), std::memory_order_relaxed);

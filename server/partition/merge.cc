@@ -333,6 +333,14 @@ void Partition::FinishMerge() {
   replica_->Ask(finish);
 }
 
+/// Not from within a call of the replica.
+void Partition::FinishMergeLater() {
+  if (!absorb_.has_value()) return;
+  asio::post(home_, [self = shared_from_this()] {
+    if (!self->stopping_) self->FinishMerge();
+  });
+}
+
 void Partition::ProposeMerged() {
   if (merged_proposed_) return;
   MergedEntry merged;

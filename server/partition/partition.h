@@ -404,6 +404,7 @@ class Partition final : public replica::StateMachine,
   Status CopyFrom(const Partition& right, const AbsorbRecord& record);
   void OnAbsorbApplied(const replica::CommittedEntry& entry);
   void FinishMerge();
+  void FinishMergeLater();
   void ProposeMerged();
   void OnMergedApplied(const replica::CommittedEntry& entry);
   Status LoadInherited();
