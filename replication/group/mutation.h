@@ -27,6 +27,13 @@ enum class Mutation : uint8_t {
   kSplitBeforeHeld,        ///< R13: the child is named before every replica has it
   kMergeBeforeHeld,        ///< R14: the range grows before every replica has the data
   kThawWithoutEpoch,       ///< R14: a grant is taken back without a new epoch
+  // Of server/partition, over the shipped stores.
+  kForgetRequests,   ///< R12: a new reign does not know what was applied before it
+  kIgnoreLatch,      ///< a write is evaluated against the store, whatever is on its way
+  kCutUnflushedLog,  ///< the log is cut behind what is applied, not what is on the disk
+  kChildUnflushed,   ///< R13: a child counts as made before it is durable
+  kAdmitPastSplit,   ///< R13: writes past a split's key are admitted when it is proposed
+  kSkipOnRecovery,   ///< R9: the first entry behind the state is not applied again
 };
 
 #ifdef ONGGI_MUTATIONS

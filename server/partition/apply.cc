@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/log.h"
+#include "replication/group/mutation.h"
 #include "server/partition/effects.h"
 #include "server/partition/execute.h"
 #include "server/partition/partition.h"
@@ -160,6 +161,7 @@ Status Partition::LoadInherited() {
 /// Everything before the reign is applied: what the store says is all there is.
 Status Partition::LoadRequests() {
   requests_.Clear();
+  if (group::Mutated(group::Mutation::kForgetRequests)) return Status::Ok();
   for (const std::string_view prefix : {RequestTable::kInheritedPrefix, RequestTable::kKeyPrefix}) {
     const StoreRange all = StoreRange::OfMeta(prefix);
     const auto it = store().NewIterator(all.from, all.to, /*reverse=*/false, /*fill_cache=*/false);

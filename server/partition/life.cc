@@ -3,6 +3,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "common/log.h"
+#include "replication/group/mutation.h"
 #include "replication/group/record.h"
 #include "server/partition/effects.h"
 #include "server/partition/partition.h"
@@ -145,8 +146,12 @@ asio::awaitable<Status> Partition::Start() {
   absorb_ = installed_absorb_;
   const bool alone = environment_.transport == nullptr;
   const replica::BootTime join_deadline = place_.home->Now() + kJoinDeadline;
-  Status status = replica_->Start({applied->epoch, applied->index}, group::FromRecord(config_),
-                                  config_revision_);
+  LogPosition from{applied->epoch, applied->index};
+  if (group::Mutated(group::Mutation::kSkipOnRecovery) && place_.log->LastIndex(id_) > from.index) {
+    ++from.index.value;
+    from.epoch = place_.log->EpochAt(id_, from.index);
+  }
+  Status status = replica_->Start(from, group::FromRecord(config_), config_revision_);
   if (status.ok()) {
     if (const std::optional<LogIndex> holds = OnInstalled()) {
       replica_->Ask(group::Holds{*holds});
@@ -241,7 +246,8 @@ void Partition::NewsOfFlush(bool force) {
       // The replica hears nothing any more, and needs nothing of it.
       self->place_.log->Truncate(self->id_, position.index);
     } else if (self->replica_ != nullptr) {
-      self->replica_->OnFlushed(position, force);
+      const bool early = group::Mutated(group::Mutation::kCutUnflushedLog);
+      self->replica_->OnFlushed(early ? self->replica_->applied() : position, force);
     }
   });
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/log.h"
+#include "replication/group/mutation.h"
 #include "replication/group/record.h"
 #include "server/model/key.h"
 #include "server/partition/partition.h"
@@ -242,6 +243,7 @@ Status Partition::BecomeChild(const std::string& path, const SplitRecord& record
   state.EncodeTo(&encoded);
   batch.Put(ToSlice(kAppliedKey), encoded);
   RETURN_IF_ERROR(child->Apply(&batch));
+  if (group::Mutated(group::Mutation::kChildUnflushed)) return Status::Ok();
   return child->Flush(/*wait=*/true);
 }
 

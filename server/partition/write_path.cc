@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "common/varint.h"
+#include "replication/group/mutation.h"
 #include "server/partition/evaluate.h"
 #include "server/partition/execute.h"
 #include "server/partition/partition.h"
@@ -104,7 +105,8 @@ Result<uint64_t> Partition::CollectionBytesNow(std::string_view prefix) const {
 void Partition::EvaluateTask(WriteTask* task) {
   const WriteRequest& request = task->request;
   if (!range_.load(std::memory_order_relaxed)->Holds(request.key) ||
-      (!admit_end_.empty() && request.key >= admit_end_)) {
+      (!admit_end_.empty() && request.key >= admit_end_ &&
+       !group::Mutated(group::Mutation::kAdmitPastSplit))) {
     task->outcome.status = {Code::kNotPrimary, "the partition does not hold the key"};
     FinishTask(task);
     return;
@@ -116,7 +118,8 @@ void Partition::EvaluateTask(WriteTask* task) {
   // The newest version: uncommitted in a latch, or applied in the store.
   storage::PinnedValue stored;
   model::ItemView old_item;
-  const auto latch = latches_.find(request.key);
+  const auto latch =
+      group::Mutated(group::Mutation::kIgnoreLatch) ? latches_.end() : latches_.find(request.key);
   if (latch != latches_.end()) {
     if (!latch->second.item.empty()) old_item = model::ItemView(latch->second.item);
   } else {

@@ -61,6 +61,7 @@ void Cluster::Asked(PartitionId partition, Revision expected,
 /// and whether they would answer.
 void Cluster::AfterStep(Process* process) {
   for (const auto& [partition, machine] : process->hosts()) {
+    if (world_ != nullptr) Observe(process, partition, machine.get());
     const group::Group& group = machine->replica().group();
     if (group.role() == group::Group::Role::kPrimary) {
       const Epoch acting = group.append_epoch();

@@ -8,6 +8,7 @@
 #include "replication/metadata/keys.h"
 #include "tests/simulation/coordinators.h"
 #include "tests/simulation/jobs.h"
+#include "tests/simulation/shipped_world.h"
 
 namespace onggi::simulation {
 
@@ -23,6 +24,7 @@ constexpr Time kRepair = seconds(20);
 /// too few whole ones waits for them.
 constexpr Time kCoordinatorsRecovery = seconds(20);
 constexpr Time kCoordinatorsRepair = seconds(60);  // with their patience, and jobs to be given up
+constexpr Time kFrozenRecovery = seconds(20);
 constexpr Time kStray = seconds(4);
 
 }  // namespace
@@ -75,6 +77,14 @@ Profile Profile::Draw(Random* random, int generation) {
 
 Cluster::Cluster(uint64_t seed, int generation) : Cluster(seed, Profile()) {
   profile_ = Profile::Draw(&random_, generation);
+  if (generation < 4 || !Profile::IsShipped(seed)) return;
+  profile_.shipped = true;
+  profile_.coordinators = 0;
+  // There are fewer of them: more of what is shipped code here alone.
+  if (profile_.splits == Time(0) && random_.Chance(700))
+    profile_.splits = random_.Between(milliseconds(700), seconds(3));
+  if (profile_.merges == Time(0) && profile_.splits != Time(0) && random_.Chance(700))
+    profile_.merges = random_.Between(milliseconds(700), seconds(2));
 }
 
 Cluster::Cluster(uint64_t seed, Profile profile)
@@ -111,11 +121,14 @@ void Cluster::Begin() {
     node->clock_offset = random_.Between(seconds(1), seconds(100'000));
     nodes_.push_back(std::move(node));
   }
+  if (profile_.shipped) world_ = std::make_unique<ShippedWorld>();
   for (int i = 0; i < 12; ++i) {
     std::string key = "k0";
     key[1] = static_cast<char>('0' + i * 10 / 12);
-    keys_.push_back(key + static_cast<char>('a' + i % 3));
+    key += static_cast<char>('a' + i % 3);
+    keys_.push_back(world_ == nullptr ? key : ShippedWorld::KeyOf(key));
   }
+  std::sort(keys_.begin(), keys_.end());
   MakePartitions();
   for (const auto& node : nodes_) StartNode(node->id);
   Dial();
@@ -218,9 +231,12 @@ void Cluster::MakePartitions() {
     }
     configuration.primary = configuration.in_sync.front();
     configuration.range_start = start;
-    if (i + 1 < profile_.partitions)
+    if (i + 1 < profile_.partitions) {
       configuration.range_end =
-          std::string("k") + static_cast<char>('0' + 10 * (i + 1) / profile_.partitions);
+          world_ != nullptr
+              ? ShippedWorld::CutBefore(keys_[keys_.size() * (i + 1) / profile_.partitions])
+              : std::string("k") + static_cast<char>('0' + 10 * (i + 1) / profile_.partitions);
+    }
     start = configuration.range_end;
     SetFirstEnd(partition, configuration.range_end);
     metadata::Transaction transaction;
@@ -249,6 +265,7 @@ void Cluster::Heal() {
   metadata_->SetDown(false);
   for (const auto& node : nodes_) {
     node->disk_faults = DiskFaults();
+    if (world_ != nullptr) world_->disks().CutAfter(node->id, 0);
     CutMetadata(node->id, false);
     if (node->paused(scheduler_.now())) {
       node->paused_until = scheduler_.now();
@@ -259,19 +276,24 @@ void Cluster::Heal() {
   const Time healed = scheduler_.now();
   std::map<std::string, bool> written;
   for (const std::string& key : keys_) written[key] = false;
+  const auto waiting = std::make_shared<int>();
   const std::function<void()> ask = [&] {
     for (auto& [key, done] : written) {
       if (done) continue;
       for (const auto& node : nodes_) {
         const uint64_t value = ++values_;
-        const auto answer = [this, key = key, value, &done = done](Outcome outcome,
-                                                                   uint64_t version) {
+        // It may be answered when nobody waits for it any more.
+        const auto answer = [this, key = key, value, &done = done, waits = std::weak_ptr(waiting)](
+                                Outcome outcome, uint64_t version, uint64_t) {
           if (outcome == Outcome::kRefused) truth_.Refused(value);
           if (outcome != Outcome::kOk) return;
           truth_.Acknowledged(key, version, value);
-          done = true;
+          if (!waits.expired()) done = true;
         };
-        node->process->Write(key, value, answer);
+        Request request;
+        request.key = key;
+        request.value = value;
+        if (node->process != nullptr) node->process->Write(request, answer);
       }
     }
   };
@@ -281,7 +303,9 @@ void Cluster::Heal() {
   };
   const bool wiped = std::any_of(nodes_.begin(), nodes_.end(),
                                  [](const auto& node) { return node->disk.wipes > 0; });
-  const Time recovery = coordinators_ != nullptr && wiped ? kCoordinatorsRecovery : kRecovery;
+  Time recovery = coordinators_ != nullptr && wiped ? kCoordinatorsRecovery : kRecovery;
+  // A shipped partition that was frozen for a merge thaws by itself, but not soon.
+  if (profile_.shipped && profile_.merges != Time(0)) recovery = kFrozenRecovery;
   while (truth_.error().empty() && !all() && scheduler_.now() < healed + recovery) {
     ask();
     RunFor(milliseconds(50), all);
@@ -290,7 +314,7 @@ void Cluster::Heal() {
   if (!all()) {
     std::string missing;
     for (const auto& [key, done] : written) {
-      if (!done) missing += " " + key;
+      if (!done) missing += " " + Printable(key);
     }
     truth_.Fail("no write goes through within " + std::to_string(recovery / seconds(1)) +
                 " s of healing:" + missing + Describe());
@@ -316,7 +340,8 @@ void Cluster::Heal() {
   while (truth_.error().empty() && !read() && scheduler_.now() < since + kRecovery)
     RunFor(milliseconds(50));
   if (!unread.empty())
-    truth_.Fail("no strong read of key " + *unread.begin() + " after healing" + Describe());
+    truth_.Fail("no strong read of key " + Printable(*unread.begin()) + " after healing" +
+                Describe());
   const Time repair = coordinators_ == nullptr ? kRepair : kCoordinatorsRepair;
   while (truth_.error().empty() && !Whole() && scheduler_.now() < healed + repair)
     RunFor(milliseconds(250));
@@ -324,6 +349,7 @@ void Cluster::Heal() {
     truth_.Fail("still not all replicas in sync " + std::to_string(repair / seconds(1)) +
                 " s after healing" + Describe());
   }
+  if (truth_.error().empty() && world_ != nullptr) CompareContents();
 }
 
 /// Has every partition the replicas that it is to have, as far as there are nodes?
@@ -341,8 +367,8 @@ std::string Cluster::Describe() {
   for (const PartitionId partition : Partitions()) {
     Revision revision;
     const auto key = Key(partition, &revision);
-    text += "\n  partition " + partition.ToString() + " [" + key->range_start + ", " +
-            key->range_end + ") epoch " + key->epoch.ToString() + " revision " +
+    text += "\n  partition " + partition.ToString() + " [" + Printable(key->range_start) + ", " +
+            Printable(key->range_end) + ") epoch " + key->epoch.ToString() + " revision " +
             revision.ToString() + " primary " + key->primary.node.ToString() + " in sync";
     for (const group::Member& member : key->in_sync)
       text += " " + member.node.ToString() + "/" + member.replica.ToString();
@@ -355,8 +381,7 @@ std::string Cluster::Describe() {
       const group::Group& group = machine->replica().group();
       text += "\n    node " + node->id.ToString() + " replica " + machine->replica_id().ToString() +
               ": " + group.Describe() + (machine->replica().ServesStrongReads() ? " leased" : "") +
-              " frozen " + machine->state().frozen.ToString() + " end '" + machine->state().end +
-              "'" + (machine->busy_with_shape() ? " busy" : "") + machine->Describe();
+              machine->Describe();
     }
   }
   return text;
@@ -480,7 +505,9 @@ void Cluster::Client() {
   if (!calm_) {
     const std::string key = keys_[random_.Below(keys_.size())];
     const bool write = random_.Chance(500);
-    if (write) {
+    if (write && world_ != nullptr) {
+      OneRetriedWrite(key);
+    } else if (write) {
       OneWrite(0, key);
     } else {
       OneRead(key);
@@ -495,7 +522,7 @@ void Cluster::OneWrite(int attempt, const std::string& key) {
   const std::shared_ptr<Process> process = nodes_[random_.Below(nodes_.size())]->process;
   if (process == nullptr) return;
   const uint64_t value = ++values_;
-  const auto answer = [this, key, value, attempt](Outcome outcome, uint64_t version) {
+  const auto answer = [this, key, value, attempt](Outcome outcome, uint64_t version, uint64_t) {
     if (outcome == Outcome::kRefused) {
       truth_.Refused(value);
       if (attempt < 4) {
@@ -508,13 +535,15 @@ void Cluster::OneWrite(int attempt, const std::string& key) {
       OneRead(key);  // now, whoever thinks that it leads
     }
   };
-  process->Run([raw = process.get(), key, value, answer] { raw->Write(key, value, answer); });
+  process->Run([raw = process.get(), key, value, answer] {
+    raw->Write(Request{Request::Kind::kUpdate, key, value, 0}, answer);
+  });
 }
 
 bool Cluster::Write(NodeId id, const std::string& key) {
   const uint64_t value = ++values_;
   auto proposed = std::make_shared<bool>(true);
-  const auto answer = [this, key, value, proposed](Outcome outcome, uint64_t version) {
+  const auto answer = [this, key, value, proposed](Outcome outcome, uint64_t version, uint64_t) {
     if (outcome == Outcome::kRefused) {
       truth_.Refused(value);
       *proposed = false;
@@ -525,7 +554,9 @@ bool Cluster::Write(NodeId id, const std::string& key) {
   };
   const std::shared_ptr<Process> process = node(id).process;
   if (process == nullptr) return false;
-  process->Run([raw = process.get(), key, value, answer] { raw->Write(key, value, answer); });
+  process->Run([raw = process.get(), key, value, answer] {
+    raw->Write(Request{Request::Kind::kUpdate, key, value, 0}, answer);
+  });
   return *proposed;
 }
 

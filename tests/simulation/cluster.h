@@ -15,6 +15,7 @@ namespace onggi::simulation {
 
 class Coordinators;
 class Jobs;
+class ShippedWorld;
 
 /// A machine: what crashes do not change.
 struct Node {
@@ -64,6 +65,8 @@ struct Profile {
   bool thin_links = false;
   /// Appends are cut into parts of so much payload.
   size_t message_bytes = 1024;
+  /// Replicas are the shipped partitions, over RocksDB; else the simulation's own state machine.
+  bool shipped = false;
   /// The shipped coordinators, so many, look after the partitions; 0: Jobs does.
   size_t coordinators = 0;
   metadata::SimulatedFaults metadata;
@@ -71,7 +74,10 @@ struct Profile {
 
   /// `generation`: a seed that is written down is drawn as when it was found.
   static Profile Draw(Random* random, int generation);
-  static constexpr int kGeneration = 3;
+  static constexpr int kGeneration = 4;
+  /// In one seed of so many the partitions are the shipped ones, from generation 4 on.
+  static constexpr uint64_t kShippedShare = 4;
+  static bool IsShipped(uint64_t seed) { return seed % kShippedShare == 0; }
 };
 
 /// A cluster in a bottle: nodes, network, metadata store, clients and somebody who breaks them, all
@@ -131,6 +137,19 @@ class Cluster {
   std::function<std::optional<Time>(NodeId node, const metadata::Transaction& transaction)> late_if;
   /// Writes by a scenario: at that node.
   bool Write(NodeId node, const std::string& key);
+  /// What shipped partitions stand on; null: there are none.
+  ShippedWorld* world() { return world_.get(); }
+  /// Entries that a shipped replica has applied, and what it holds then.
+  void Observe(Process* process, PartitionId partition, Machine* machine);
+  /// A node whose disk was cut off in the middle of something ends there.
+  void PowerLost(NodeId node);
+  /// Where a split may be asked for.
+  std::string SomeCut();
+  /// Of all that has happened: the same seed has the same.
+  uint64_t course() const {
+    return truth_.course() ^ steps_ * 0x9E3779B97F4A7C15ull ^
+           static_cast<uint64_t>(scheduler_.now().count());
+  }
   /// Asks everybody, as clients do.
   void OneRead(const std::string& key);
   /// Somebody sees a partition in the map, or sees it gone.
@@ -159,6 +178,11 @@ class Cluster {
   void Dial();
   void Client();
   void OneWrite(int attempt, const std::string& key);
+  struct Retried;
+  void OneRetriedWrite(const std::string& key);
+  void Try(const std::shared_ptr<Retried>& write);
+  void TryLater(const std::shared_ptr<Retried>& write);
+  void CompareContents();
   void Repair();
   void Transfer();
   void Move();
@@ -186,6 +210,7 @@ class Cluster {
   void CheckMember(PartitionId partition, const group::Member& member);
   void Heal();
 
+  std::unique_ptr<ShippedWorld> world_;  ///< first: it outlives all that may name it
   const uint64_t seed_;
   Random random_;
   Scheduler scheduler_;

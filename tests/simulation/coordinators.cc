@@ -173,11 +173,10 @@ class Coordinators::Client final : public coordinator::NodeClient {
       }
       Machine* machine = process->Host(partition);
       if (machine == nullptr || !machine->replica().leading()) return std::nullopt;
-      if (machine->state().split) {
-        const Operation& split = process->truth().operation(machine->state().split->operation);
+      if (const auto split = machine->cutting()) {
         const bool named = std::all_of(
             key->in_sync.begin(), key->in_sync.end(),
-            [&](const auto& member) { return split.child_replicas.count(member) != 0; });
+            [&](const auto& member) { return split->child_replicas.count(member) != 0; });
         if (named) return std::nullopt;
       }
       machine->Split(r.split_key(), child, std::move(replicas));

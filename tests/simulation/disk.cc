@@ -146,11 +146,16 @@ LogIndex DiskWriter::QueuedLast(PartitionId partition) const {
   return last;
 }
 
+namespace {
+Status Gone() { return {Code::kIoError, "the process is gone"}; }
+}  // namespace
+
 // The log. ----------------------------------------------------------------------------------------
 
 Status SimulatedLog::Append(PartitionId partition, std::span<const log::EntryView> entries,
                             std::shared_ptr<log::AppendListener> listener) {
   CHECK(!entries.empty());
+  if (writer_->crashed()) return Gone();
   const LogIndex last = writer_->QueuedLast(partition);
   CHECK(last == LogIndex() || entries.front().index.value == last.value + 1);
   DiskWriter::Operation operation;
@@ -196,6 +201,7 @@ Epoch SimulatedLog::EpochAt(PartitionId partition, LogIndex index) const {
 }
 
 void SimulatedLog::Truncate(PartitionId partition, LogIndex up_to) {
+  if (writer_->crashed() || !cut_(partition, up_to)) return;
   DiskLog& log = writer_->disk().logs[partition];
   if (up_to <= log.before.index) return;
   if (up_to >= log.last()) {
@@ -211,6 +217,7 @@ void SimulatedLog::Truncate(PartitionId partition, LogIndex up_to) {
 }
 
 Status SimulatedLog::DropSuffix(PartitionId partition, LogIndex from) {
+  if (writer_->crashed()) return Gone();
   DiskWriter::Operation operation;
   operation.type = DiskWriter::Operation::Type::kDrop;
   operation.partition = partition;
@@ -220,6 +227,7 @@ Status SimulatedLog::DropSuffix(PartitionId partition, LogIndex from) {
 }
 
 Status SimulatedLog::RemoveGroup(PartitionId partition) {
+  if (writer_->crashed()) return Gone();
   DiskWriter::Operation operation;
   operation.type = DiskWriter::Operation::Type::kRemove;
   operation.partition = partition;
@@ -228,6 +236,7 @@ Status SimulatedLog::RemoveGroup(PartitionId partition) {
 }
 
 Status SimulatedLog::Flush() {
+  if (writer_->crashed()) return Gone();
   writer_->Flush();
   return Status::Ok();
 }
@@ -244,6 +253,7 @@ std::optional<replica::ConfigurationStore::Known> SimulatedConfigurations::Find(
 void SimulatedConfigurations::AsyncPut(PartitionId partition,
                                        const group::Configuration& configuration, Revision revision,
                                        std::function<void(Status)> done) {
+  if (writer_->crashed()) return;
   DiskWriter::Operation operation;
   operation.type = DiskWriter::Operation::Type::kConfiguration;
   operation.partition = partition;
@@ -253,6 +263,7 @@ void SimulatedConfigurations::AsyncPut(PartitionId partition,
 }
 
 void SimulatedConfigurations::AsyncRemove(PartitionId partition) {
+  if (writer_->crashed()) return;
   DiskWriter::Operation operation;
   operation.type = DiskWriter::Operation::Type::kForget;
   operation.partition = partition;

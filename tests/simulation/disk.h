@@ -122,6 +122,7 @@ class DiskWriter {
   std::optional<Time> oldest() const;
   /// The last index of a partition, with what is queued.
   LogIndex QueuedLast(PartitionId partition) const;
+  bool crashed() const { return crashed_; }
   Disk& disk() { return *disk_; }
 
  private:
@@ -145,7 +146,9 @@ class DiskWriter {
 /// The node's log, to a replica.
 class SimulatedLog final : public replica::Log {
  public:
-  explicit SimulatedLog(std::shared_ptr<DiskWriter> writer) : writer_(std::move(writer)) {}
+  /// `cut`: may it be cut up to there? What is asked after the crash fails.
+  SimulatedLog(std::shared_ptr<DiskWriter> writer, std::function<bool(PartitionId, LogIndex)> cut)
+      : writer_(std::move(writer)), cut_(std::move(cut)) {}
   Status Append(PartitionId partition, std::span<const log::EntryView> entries,
                 std::shared_ptr<log::AppendListener> listener) override;
   Result<std::vector<log::Entry>> Read(PartitionId partition, LogIndex from,
@@ -160,6 +163,7 @@ class SimulatedLog final : public replica::Log {
 
  private:
   const std::shared_ptr<DiskWriter> writer_;
+  const std::function<bool(PartitionId, LogIndex)> cut_;
 };
 
 class SimulatedConfigurations final : public replica::ConfigurationStore {

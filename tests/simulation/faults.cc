@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "tests/simulation/cluster.h"
+#include "tests/simulation/shipped_world.h"
 
 // Cluster: what breaks.
 
@@ -10,6 +11,11 @@ namespace onggi::simulation {
 void Cluster::CrashSomebody() {
   if (calm_) return;
   const NodeId id = nodes_[random_.Below(nodes_.size())]->id;
+  if (world_ != nullptr && node(id).process != nullptr && random_.Chance(400)) {
+    // In the middle of what it next does to its stores.
+    world_->disks().CutAfter(id, 1 + random_.Below(80));
+    return;
+  }
   CrashNode(id);
   const Time down = random_.Chance(600) ? random_.Between(milliseconds(5), milliseconds(300))
                                         : random_.Between(milliseconds(300), seconds(4));
@@ -180,6 +186,7 @@ void Cluster::WipeSomebody() {
   CrashNode(here.id);
   Say("node " + here.id.ToString() + " loses its disk");
   here.disk.Wipe();
+  if (world_ != nullptr) world_->disks().Wipe(here.id);
   scheduler_.After(random_.Between(milliseconds(50), seconds(2)),
                    [this, id = here.id] { StartNode(id); });
 }

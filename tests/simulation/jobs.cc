@@ -36,7 +36,7 @@ void Jobs::AddLearner(PartitionId partition, NodeId node, ReplicaId replica) {
   if (process == nullptr || cluster_->node(node).paused(cluster_->scheduler().now())) return;
   process->DropReplica(partition);
   if (process->disk().images.count(partition) != 0) return;
-  process->CreateReplica(partition, replica);
+  if (!process->CreateReplica(partition, replica)) return;
   Revision revision;
   auto key = cluster_->Key(partition, &revision);
   if (!key || key->epoch == Epoch(0)) return;
@@ -177,21 +177,47 @@ void Jobs::Split() {
   for (const auto* members : {&key->in_sync, &key->learners}) {
     for (const group::Member& member : *members) replicas[member.node] = cluster_->NextReplica();
   }
-  std::string at = "k0";
-  at[1] = static_cast<char>('0' + cluster_->random().Below(10));
-  primary->Split(at, cluster_->NextPartition(), std::move(replicas));
+  const std::string at = cluster_->SomeCut();
+  const PartitionId child = cluster_->NextPartition();
+  // As a coordinator's job: it is asked for again until it is done.
+  if (cluster_->world() != nullptr) {
+    Splitting split{*partition, at, child, {}};
+    for (const auto* members : {&key->in_sync, &key->learners}) {
+      for (const group::Member& member : *members) split.replicas[member] = replicas[member.node];
+    }
+    splits_.push_back(std::move(split));
+  }
+  primary->Split(at, child, std::move(replicas));
+}
+
+bool Jobs::GoOn(Splitting* split) {
+  const auto key = cluster_->Key(split->partition);
+  if (!key || split->key <= key->range_start) return false;
+  if (!key->range_end.empty() && split->key >= key->range_end) return false;
+  Machine* primary = cluster_->Primary(split->partition);
+  if (primary == nullptr) return true;
+  std::map<NodeId, ReplicaId> replicas;
+  for (const auto* members : {&key->in_sync, &key->learners}) {
+    for (const group::Member& member : *members) {
+      ReplicaId& replica = split->replicas[member];
+      if (replica == ReplicaId()) replica = cluster_->NextReplica();
+      replicas[member.node] = replica;
+    }
+  }
+  primary->Split(split->key, split->child, std::move(replicas));
+  return true;
 }
 
 /// A split whose members were replaced before enough of them had their part of the child.
 void Jobs::SplitAgain(Machine* primary, const group::Configuration& key) {
-  if (!primary->state().split) return;
-  const Operation& split = cluster_->truth().operation(primary->state().split->operation);
+  const auto split = primary->cutting();
+  if (!split) return;
   std::map<NodeId, ReplicaId> missing;
   for (const group::Member& member : key.in_sync) {
-    if (split.child_replicas.count({member.node, member.replica}) == 0)
+    if (split->child_replicas.count({member.node, member.replica}) == 0)
       missing[member.node] = cluster_->NextReplica();
   }
-  if (!missing.empty()) primary->Split(split.key, split.child, std::move(missing));
+  if (!missing.empty()) primary->Split(split->key, split->child, std::move(missing));
 }
 
 // Merges. -----------------------------------------------------------------------------------------
@@ -239,13 +265,15 @@ bool Jobs::GoOn(Merging* merge) {
   }
   if (merge->absorbed) return true;
   left->Absorb(merge->right, *right_key, right->grant()->freeze, right->grant()->revision);
-  merge->absorbed = true;
+  // A shipped partition is asked for each step until it is done, as PartitionManager does.
+  merge->absorbed = cluster_->world() == nullptr;
   return true;
 }
 
 void Jobs::GoOn() {
   std::erase_if(moves_, [&](const Moving& move) { return !GoOn(move); });
   std::erase_if(merges_, [&](Merging& merge) { return !GoOn(&merge); });
+  std::erase_if(splits_, [&](Splitting& split) { return !GoOn(&split); });
 }
 
 }  // namespace onggi::simulation

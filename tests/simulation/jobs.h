@@ -44,6 +44,13 @@ class Jobs {
     bool absorbed = false;
   };
 
+  struct Splitting {
+    PartitionId partition;
+    std::string key;
+    PartitionId child;
+    std::map<group::Member, ReplicaId> replicas;  ///< of the child, by the parent's
+  };
+
   std::optional<PartitionId> Any();
   void AddLearner(PartitionId partition, NodeId node, ReplicaId replica);
   void RemoveLearner(PartitionId partition, const group::Member& member);
@@ -52,11 +59,13 @@ class Jobs {
   void GoOn();
   bool GoOn(const Moving& move);
   bool GoOn(Merging* merge);
+  bool GoOn(Splitting* split);
 
   Cluster* const cluster_;
   std::unique_ptr<metadata::SimulatedStore> store_;
   std::vector<Moving> moves_;
   std::vector<Merging> merges_;
+  std::vector<Splitting> splits_;  ///< of shipped partitions
   std::map<PartitionId, uint32_t> replication_;
 };
 

@@ -1,16 +1,14 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
-#include <vector>
 
 #include "replication/replica/replica.h"
 #include "tests/simulation/disk.h"
-#include "tests/simulation/truth.h"
 
 namespace onggi::simulation {
 
@@ -19,112 +17,70 @@ class Process;
 /// Answer to a write.
 enum class Outcome : uint8_t {
   kOk,
-  kRefused,  ///< did not happen and never will
+  kRefused,  ///< did not happen and never will (by itself: a retry may)
   kUnknown,
+  kFailed,  ///< evaluated, and its condition did not hold: a strong read
 };
 
-/// Entry types of the simulated state machine; 1 is the replica's own.
-inline constexpr uint8_t kOperationEntry = 2;
+/// A write. All keep the version of their key, which counts its writes.
+struct Request {
+  enum class Kind : uint8_t {
+    kUpdate,       ///< whatever is there
+    kConditional,  ///< if the version is `expected`
+    kPutBeside,    ///< another item of the same collection, which has no version
+    kDeleteBeside,
+  };
+  Kind kind = Kind::kUpdate;
+  std::string key;
+  uint64_t value = 0;  ///< its own: of no other write
+  uint64_t expected = 0;
+};
 
-/// The replicated state machine of the simulation: versions of keys, with splits and merges done as
-/// R13 and R14 want them. Its flushed state is the Image on the node's disk.
-class Machine final : public replica::StateMachine {
+/// One replica of a partition, as a process hosts it: over the simulation's own state machine
+/// (ModelMachine), or the shipped partition (PartitionMachine).
+class Machine {
  public:
-  /// `image`: of this replica, on the node's disk; outlives the machine, or `gone` is called first.
-  Machine(Process* process, PartitionId partition, ReplicaId replica, const State& state);
+  explicit Machine(ReplicaId replica) : replica_id_(replica) {}
+  virtual ~Machine() = default;
 
-  void Attach(std::shared_ptr<replica::Replica> replica) { replica_ = std::move(replica); }
-  /// After Replica::Start.
-  void Started();
-
-  const State& state() const { return state_; }
   ReplicaId replica_id() const { return replica_id_; }
-  replica::Replica& replica() { return *replica_; }
-  const std::shared_ptr<replica::Replica>& shared_replica() const { return replica_; }
-  bool removed() const { return removed_; }
+  virtual replica::Replica& replica() const = 0;
+  virtual std::shared_ptr<replica::Replica> shared_replica() const = 0;
+  virtual bool removed() const = 0;
 
   // Requests, on the primary.
-  bool Serves(const std::string& key) const;  ///< by range, whoever leads
-  void Write(const std::string& key, uint64_t value,
-             std::function<void(Outcome, uint64_t version)> done);
-  std::optional<Version> StrongRead(const std::string& key) const;
-  void Split(const std::string& key, PartitionId child, std::map<NodeId, ReplicaId> replicas);
+  virtual bool Serves(const std::string& key) const = 0;  ///< by range, whoever leads
+  /// The version after it; of kFailed: the one that it saw, and `value` its value.
+  using Done = std::function<void(Outcome, uint64_t version, uint64_t value)>;
+  virtual void Write(const Request& request, Done done) = 0;
+  virtual std::optional<Version> StrongRead(const std::string& key) const = 0;
+  virtual void Split(const std::string& key, PartitionId child,
+                     std::map<NodeId, ReplicaId> replicas) = 0;
+  /// A split that is applied, and the key does not show yet (as far as it can be told).
+  struct Cutting {
+    std::string key;
+    PartitionId child;
+    std::map<group::Member, ReplicaId> child_replicas;
+  };
+  virtual std::optional<Cutting> cutting() const = 0;
   /// R14: this is the right neighbour.
-  void Freeze();
-  /// R14: this is the left neighbour; the right one's Freeze and its grant.
-  void Absorb(PartitionId right, const group::Configuration& right_configuration, LogIndex freeze,
-              Revision grant);
-  void Thaw();
-  bool busy_with_shape() const {
-    return moving_ || freezing_ || absorbing_ || merging_ || state_.split ||
-           state_.frozen != LogIndex();
-  }
+  virtual void Freeze() = 0;
+  virtual LogIndex frozen() const = 0;
   struct Grant {
     LogIndex freeze;
     Revision revision;
   };
-  std::string Describe() const;
-  const std::optional<Grant>& grant() const { return grant_; }
+  virtual std::optional<Grant> grant() const = 0;
+  /// R14: this is the left neighbour; the right one's Freeze and its grant.
+  virtual void Absorb(PartitionId right, const group::Configuration& right_configuration,
+                      LogIndex freeze, Revision grant) = 0;
 
-  /// The state on disk becomes what it is now.
-  void FlushState();
-  void Holds();
-
-  // StateMachine.
-  Status Apply(std::span<const replica::CommittedEntry> entries) override;
-  Status Recover() override { return Status::Ok(); }
-  void OnCommitBlocked(LogIndex) override {}
-  void OnApplied() override {}
-  void OnReignBegan(Epoch epoch) override;
-  void OnReignEnded() override;
-  void OnAdmissionChanged(bool) override {}
-  void OnSuffixDropped(LogIndex) override {}
-  void OnConfiguration(std::shared_ptr<const group::Configuration> configuration,
-                       Revision revision) override;
-  void OnRemoved() override;
-  void OnFatal(const Status& status) override;
-  void OnFrozen(LogIndex index, Revision revision) override;
-  void OnThawed() override;
-  void OnMergeRefused(PartitionId right) override;
-  Result<LogPosition> MakeCheckpoint(const std::string& directory) override;
-  void DropCheckpoint(const std::string& directory) override;
-  Result<LogPosition> InstallCheckpoint(const std::string& directory) override;
+  virtual std::string Describe() const = 0;
+  /// Has the state reach the disk and the log be cut behind it; `force`: also where others need it.
+  virtual void Flush(bool force) = 0;
 
  private:
-  struct Pending {
-    std::string key;
-    uint64_t version;
-    uint64_t value;
-    std::function<void(Outcome, uint64_t)> done;
-  };
-
-  Status ApplyOne(const replica::CommittedEntry& entry);
-  Status ApplyOperation(const Operation& operation, uint64_t id, LogIndex index);
-  bool Propose(uint64_t operation, LogPosition* position);
-  void Later(std::function<void()> run);
-  void MakeChild();
-  void FinishShape();
-  void FinishAbsorb(LogIndex index);
-  void FinishMerge();
-  void ThawLater();
-
-  Process* const process_;
-  const PartitionId partition_;
   const ReplicaId replica_id_;
-  std::shared_ptr<replica::Replica> replica_;
-  std::shared_ptr<const group::Configuration> configuration_;
-  State state_;
-  std::map<LogIndex, Pending> pending_;
-  std::map<std::string, std::pair<uint64_t, LogIndex>> latches_;
-  bool removed_ = false;
-  bool leads_ = false;
-  std::optional<std::string> moving_;  ///< keys from here on are about to be split off
-  bool freezing_ = false;
-  bool thawing_ = false;
-  bool absorbing_ = false;
-  bool merging_ = false;  ///< the key has grown, the log is about to say so
-  Revision right_grant_;
-  std::optional<Grant> grant_;
 };
 
 }  // namespace onggi::simulation

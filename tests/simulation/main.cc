@@ -6,6 +6,8 @@
 #include <thread>
 #include <vector>
 
+#include "common/log.h"
+#include "tests/simulation/cluster.h"
 #include "tests/simulation/runner.h"
 
 // simulation                 everything that ./x test runs: scenarios, seeds, mutations
@@ -13,6 +15,7 @@
 // simulation --seed N [-v]   one seed, with its course on stderr
 // simulation --mutations     only: is every mistake of mutation.h caught?
 // simulation --scenarios     only: the runs that are written down
+// --shipped                  with --seeds: only such seeds as run the shipped partitions
 // --mutation NAME            with that mistake built in (with --seed, --seeds)
 // --json FILE                results for tests/run.py
 
@@ -49,7 +52,7 @@ void Seeds(const RunOptions& options, std::vector<Result>* results) {
             << totals.steps << " steps" << std::endl;
   for (const Report& failure : failures) results->push_back({failure.name, failure.error});
   std::string idle;
-  if (failures.empty() && options.seeds >= 500 &&
+  if (failures.empty() && options.seeds >= 500 && !options.shipped &&
       (totals.writes < 20 * totals.runs || totals.reigns < 2 * totals.runs ||
        totals.splits * 20 < totals.runs || totals.merges * 100 < totals.runs ||
        totals.jobs * 20 < totals.runs))
@@ -62,6 +65,18 @@ void WrittenDown(std::vector<Result>* results) {
     const Report report = RunScenario(scenario, Mutation::kNone);
     results->push_back({"scenario " + scenario.name, report.error});
   }
+}
+
+/// A seed is its run, whatever else the machine does: or no replay would find what the seed did.
+void SameAgain(std::vector<Result>* results) {
+  std::string error;
+  for (uint64_t seed = 1; seed <= 4 * Profile::kShippedShare; ++seed) {
+    if (seed > 4 && !Profile::IsShipped(seed)) continue;
+    const auto first = CourseOf(seed);
+    if (!first || first != CourseOf(seed))
+      error += " seed " + std::to_string(seed) + " takes another course when it is run again;";
+  }
+  results->push_back({"the same seed, the same course", error});
 }
 
 /// Each mistake has to be found: by the scenario that is there for it, or by seeds.
@@ -80,6 +95,8 @@ void TestOfTheTests(const RunOptions& options, std::vector<Result>* results) {
       with.mutation = mutation.mutation;
       with.seconds = 0;
       with.first_failure = true;
+      with.shipped = mutation.shipped;
+      if (with.shipped) with.seeds /= Profile::kShippedShare;
       Totals totals;
       const std::vector<Report> found = RunSeeds(with, &totals);
       if (!found.empty()) {
@@ -120,7 +137,8 @@ bool WriteJson(const std::string& path, const std::vector<Result>& results) {
 
 int Usage() {
   std::cerr << "usage: simulation [--seeds N] [--first N] [--seconds N] [--jobs N] [--seed N [-v]] "
-               "[--scenarios] [--mutations] [--mutation NAME] [--json FILE]\n";
+               "[--shipped] [--scenarios] [--mutations] "
+               "[--mutation NAME] [--json FILE]\n";
   return 2;
 }
 
@@ -144,6 +162,8 @@ int main(int argc, char** argv) {
       only_scenarios = true;
     } else if (flag == "--mutations") {
       only_mutations = true;
+    } else if (flag == "--shipped") {
+      options.shipped = true;
     } else if (i + 1 >= argc) {
       return Usage();
     } else if (flag == "--json") {
@@ -174,10 +194,14 @@ int main(int argc, char** argv) {
   std::vector<Result> results;
   if (seed != 0) {
     onggi::group::active_mutation = options.mutation;
-    results.push_back({"seed " + std::to_string(seed), RunSeed(seed, verbose)});
+    if (!verbose) onggi::log::SetLevel(onggi::log::Level::kOff);
+    uint64_t course = 0;
+    results.push_back({"seed " + std::to_string(seed), RunSeed(seed, verbose, 0, &course)});
+    std::cout << "course " << std::hex << course << std::dec << std::endl;
   } else {
     const bool all = !only_seeds && !only_scenarios && !only_mutations;
     if (all || only_scenarios) WrittenDown(&results);
+    if (all || only_scenarios) SameAgain(&results);
     if (all || only_seeds) Seeds(options, &results);
     if (all || only_mutations) TestOfTheTests(options, &results);
   }

@@ -6,6 +6,8 @@
 #include "replication/group/record.h"
 #include "replication/metadata/keys.h"
 #include "tests/simulation/cluster.h"
+#include "tests/simulation/model_machine.h"
+#include "tests/simulation/process_parts.h"
 
 namespace onggi::simulation {
 
@@ -69,105 +71,6 @@ class NotingStore final : public metadata::SimulatedStore {
 
 }  // namespace
 
-/// The replicas' thread. Outlives the process in what is scheduled.
-class Process::Home final : public replica::Home {
- public:
-  explicit Home(Process* process) : process_(process) {}
-  lease::BootTime Now() const override { return process_->Now(); }
-  void Post(std::function<void()> task) override {
-    if (process_ != nullptr) process_->Post(std::move(task));
-  }
-  void Post(std::shared_ptr<replica::Runnable> target) override {
-    Post([target] { target->Run(); });
-  }
-  void PostAfter(std::chrono::milliseconds delay, std::function<void()> task) override {
-    if (process_ != nullptr) process_->After(delay, std::move(task));
-  }
-  bool Block(std::function<void()> work) override {
-    if (process_ == nullptr) return false;
-    Cluster& cluster = *process_->cluster_;
-    const DiskFaults& faults = process_->node_->disk_faults;
-    const Time at =
-        std::max(cluster.scheduler().now() + cluster.random().Between(faults.least, faults.most),
-                 faults.hung_until);
-    cluster.scheduler().At(at, [weak = process_->weak_from_this(), work = std::move(work)] {
-      if (const auto process = weak.lock()) process->Run(work);
-    });
-    return true;
-  }
-  void Gone() { process_ = nullptr; }
-
- private:
-  Process* process_;
-};
-
-class Process::Link final : public transport::Transport {
- public:
-  explicit Link(Process* process) : process_(process) {}
-  bool Send(NodeId to, transport::GroupMessage message, uint64_t boot) override {
-    const uint64_t connected = process_->BootOf(to);
-    if (connected == 0 || (boot != 0 && boot != connected)) return false;
-    process_->Send(to, std::move(message));
-    return true;
-  }
-  bool Connected(NodeId peer) const override { return process_->BootOf(peer) != 0; }
-  uint64_t Boot(NodeId peer) const override { return process_->BootOf(peer); }
-  void SetPeers(std::map<NodeId, transport::Peer>) override {}
-
- private:
-  Process* const process_;
-};
-
-namespace {
-
-/// Answers once: at the latest when nobody is left who could.
-class Answer {
- public:
-  explicit Answer(std::function<void(Status)> done) : done_(std::move(done)) {}
-  ~Answer() { Give(Unavailable("the receiver has gone")); }
-  void Give(const Status& status) {
-    if (done_) std::exchange(done_, nullptr)(status);
-  }
-
- private:
-  std::function<void(Status)> done_;
-};
-
-}  // namespace
-
-class Process::Sender final : public replica::CheckpointSender {
- public:
-  explicit Sender(Process* process) : process_(process) {}
-  void Send(const group::Member& to, TableId, PartitionId partition, Epoch epoch,
-            std::string directory, LogPosition position,
-            std::function<void(Status)> done) override {
-    Cluster& cluster = *process_->cluster_;
-    CheckpointDelivery delivery{to, partition, epoch, position, process_->checkpoints_[directory],
-                                {}};
-    const NodeId from = process_->id();
-    auto answer = std::make_shared<Answer>(
-        [weak = process_->weak_from_this(), done = std::move(done)](const Status& status) {
-          if (const auto process = weak.lock()) process->Post([done, status] { done(status); });
-        });
-    const Time delay = cluster.random().Between(milliseconds(20), milliseconds(400));
-    cluster.scheduler().After(delay, [&cluster, from, delivery, answer]() mutable {
-      Process* target = cluster.ProcessOf(delivery.to.node);
-      if (target == nullptr || !cluster.Reaches(from, delivery.to.node)) {
-        answer->Give(Unavailable("not reached"));
-        return;
-      }
-      // Its answer may be lost on the way back.
-      delivery.done = [&cluster, from, to = delivery.to.node, answer](const Status& status) {
-        answer->Give(cluster.Reaches(to, from) ? status : Unavailable("no answer"));
-      };
-      target->InstallCheckpoint(delivery);
-    });
-  }
-
- private:
-  Process* const process_;
-};
-
 Process::Process(Cluster* cluster, Node* node, uint64_t boot)
     : cluster_(cluster), node_(node), boot_(boot) {}
 
@@ -187,15 +90,19 @@ void Process::Start() {
                                              &node_->disk, &node_->disk_faults, run, changed);
   configuration_writer_ = std::make_shared<DiskWriter>(
       &cluster_->scheduler(), &cluster_->random(), &node_->disk, &node_->disk_faults, run, changed);
-  log_ = std::make_shared<SimulatedLog>(log_writer_);
+  log_ = std::make_shared<SimulatedLog>(log_writer_, [this](PartitionId partition, LogIndex up_to) {
+    return OnTruncate(partition, up_to);
+  });
   configurations_ = std::make_unique<SimulatedConfigurations>(configuration_writer_);
-  home_ = std::make_shared<Home>(this);
+  if (ShippedWorld* world = cluster_->world()) shipped_ = std::make_unique<Shipped>(this, world);
+  home_ = std::make_shared<Home>(this, shipped_ == nullptr ? nullptr : shipped_->io());
   link_ = std::make_unique<Link>(this);
   sender_ = std::make_unique<Sender>(this);
   leases_ = std::make_shared<lease::NodeLeases>(id(), boot_, Now());
   store_ = std::make_unique<NotingStore>(
       cluster_, id(), metadata::SimulatedStore::Connect(cluster_->shared_metadata()));
   store_->SetCut(node_->metadata_cut);
+  if (shipped_ != nullptr) shipped_->Start(link_.get(), sender_.get());
   ReadMap();
   Heartbeats();
   FlushSome();
@@ -207,8 +114,10 @@ void Process::Crash() {
   log_writer_->Crash();
   configuration_writer_->Crash();
   store_->Crash();
-  home_->Gone();
   paused_.clear();
+  if (shipped_ != nullptr) shipped_->Crash();
+  home_->Gone();
+  if (shipped_ != nullptr) shipped_->disks().Crash(id(), &cluster_->random());
 }
 
 // Running. ----------------------------------------------------------------------------------------
@@ -220,13 +129,17 @@ lease::BootTime Process::Now() const {
 
 void Process::Run(const std::function<void()>& run) {
   if (!alive_) return;
+  // It may have been cut off by what somebody did for it.
+  if (shipped_ != nullptr && shipped_->disks().IsCut(id())) return cluster_->PowerLost(id());
   if (node_->paused(cluster_->scheduler().now())) {
     paused_.push_back(run);
     return;
   }
   const auto self = shared_from_this();
   run();
+  if (alive_ && shipped_ != nullptr) shipped_->Settle();
   if (alive_) cluster_->AfterStep(this);
+  if (alive_ && shipped_ != nullptr && shipped_->disks().IsCut(id())) cluster_->PowerLost(id());
 }
 
 void Process::Resume() {
@@ -375,11 +288,13 @@ void Process::ReadMap() {
 
 void Process::OnMapEntry(PartitionId partition, const group::Configuration& configuration,
                          Revision revision) {
-  map_[partition] = {configuration, revision};
+  auto& [known, known_revision] = map_[partition];
+  if (revision >= known_revision)
+    std::tie(known, known_revision) = std::tie(configuration, revision);
   cluster_->Seen(partition);
-  // A partition that nobody has led begins on its primary's node.
+  // A partition that nobody has led begins on its primary's node. (A shipped one does so itself.)
   if (configuration.epoch == Epoch(0) && configuration.primary.node == id() &&
-      disk().images.count(partition) == 0) {
+      disk().images.count(partition) == 0 && shipped_ == nullptr) {
     CreateReplica(partition, configuration.primary.replica);
   }
   if (const auto host = hosts_.find(partition); host != hosts_.end()) {
@@ -392,12 +307,18 @@ void Process::OnMapEntry(PartitionId partition, const group::Configuration& conf
 void Process::OnMapDeleted(PartitionId partition, Revision revision) {
   cluster_->Deleted(partition);
   map_.erase(partition);
+  if (shipped_ != nullptr && shipped_->Opens(partition)) return shipped_->Remove(partition);
   if (const auto host = hosts_.find(partition); host != hosts_.end())
     host->second->replica().OnKeyDeleted(revision);
 }
 
-void Process::CreateReplica(PartitionId partition, ReplicaId replica) {
-  if (disk().images.count(partition) != 0) return;
+bool Process::CreateReplica(PartitionId partition, ReplicaId replica) {
+  if (disk().images.count(partition) != 0) return false;
+  if (shipped_ != nullptr) {
+    if (!shipped_->Create(partition, replica)) return false;
+    Open(partition);
+    return true;
+  }
   disk().logs.erase(partition);
   disk().configurations.erase(partition);
   Image& image = disk().images[partition];
@@ -405,17 +326,25 @@ void Process::CreateReplica(PartitionId partition, ReplicaId replica) {
   image.made = cluster_->scheduler().now();
   Changed(partition);
   Open(partition);
+  return true;
 }
 
 /// If the disk has the replica that the key names.
 void Process::Open(PartitionId partition) {
   const auto known = map_.find(partition);
   const auto image = disk().images.find(partition);
-  if (known == map_.end() || image == disk().images.end() || hosts_.count(partition) != 0) return;
+  if (known == map_.end() || hosts_.count(partition) != 0) return;
   const auto& [configuration, revision] = known->second;
+  const bool begins =
+      shipped_ != nullptr && configuration.epoch == Epoch(0) && configuration.primary.node == id();
+  if (image == disk().images.end()) {
+    if (begins) shipped_->Open(partition, configuration.primary.replica, configuration, revision);
+    return;
+  }
   const group::Member self{id(), image->second.replica};
   if (!configuration.Names(self)) return;
-  auto machine = std::make_unique<Machine>(this, partition, self.replica, image->second.state);
+  if (shipped_ != nullptr) return shipped_->Open(partition, self.replica, configuration, revision);
+  auto machine = std::make_unique<ModelMachine>(this, partition, self.replica, image->second.state);
   replica::ReplicaOptions options;
   options.partition = partition;
   options.table = kTable;
@@ -434,7 +363,7 @@ void Process::Open(PartitionId partition) {
   options.max_stream_bytes = 2048;
   auto opened = std::make_shared<replica::Replica>(options, machine.get());
   machine->Attach(opened);
-  Machine* raw = machine.get();
+  ModelMachine* raw = machine.get();
   hosts_[partition] = std::move(machine);
   seen_commits.erase(partition);
   const Status status = opened->Start(image->second.state.applied, configuration, revision);
@@ -478,14 +407,24 @@ void Process::CollectGarbage() {
 void Process::DropReplica(PartitionId partition) {
   const auto image = disk().images.find(partition);
   if (image == disk().images.end() || hosts_.count(partition) != 0) return;
+  if (shipped_ != nullptr) {
+    if (shipped_->Opens(partition) || shipped_->closing(partition)) return;
+    // A node reads the key before it removes anything, and knows the map before it does anything.
+    if (node_->metadata_cut || watch_ == nullptr || shipped_->ChildOfUncut(partition)) return;
+  }
   for (const auto& [parent, other] : disk().images) {
     const auto host = hosts_.find(parent);
-    const State& state = host == hosts_.end() ? other.state : host->second->state();
+    const State& state =
+        host == hosts_.end() || shipped_ != nullptr ? other.state : StateOf(parent);
     if (state.split && truth().operation(state.split->operation).child == partition) return;
   }
   const auto key = cluster_->Key(partition);
   if (key && key->Names({id(), image->second.replica})) return;
-  disk().images.erase(image);
+  if (shipped_ != nullptr) {
+    shipped_->RemoveFiles(partition);
+  } else {
+    disk().images.erase(image);
+  }
   (void)log_->RemoveGroup(partition);
   (void)log_->Flush();
   Changed(partition);
@@ -520,8 +459,7 @@ void Process::OnCreate(NodeId from, const transport::GroupMessage& message) {
                            group::FromRecord(*group::ParseRecord(result->kvs[0].value));
                        if (now.epoch != Epoch(0) || !now.Names(member)) return;
                        process->Post([process = process.get(), partition, member, answer] {
-                         process->CreateReplica(partition, member.replica);
-                         answer();
+                         if (process->CreateReplica(partition, member.replica)) answer();
                        });
                      });
 }
@@ -553,8 +491,7 @@ void Process::FlushSome() {
   for (const auto& [partition, machine] : hosts_) {
     if (machine->removed() || !cluster_->random().Chance(300)) continue;
     if (node_->disk_faults.hung_until > cluster_->scheduler().now()) continue;
-    machine->FlushState();
-    machine->replica().OnFlushed(machine->state().applied, cluster_->random().Chance(100));
+    machine->Flush(cluster_->random().Chance(100));
   }
   CollectGarbage();
   After(milliseconds(300), [this] { FlushSome(); });
@@ -567,8 +504,12 @@ void Process::InstallCheckpoint(CheckpointDelivery delivery) {
       delivery.done(NotFound("no such replica"));
       return;
     }
-    const std::string directory = "incoming/" + std::to_string(++incoming_);
-    checkpoints_[directory] = delivery.state;
+    std::string directory = "incoming/" + std::to_string(++incoming_);
+    if (shipped_ != nullptr) {
+      directory = shipped_->ReceiveFiles(delivery.files);
+    } else {
+      checkpoints_[directory] = delivery.state;
+    }
     host->second->replica().InstallCheckpoint(delivery.epoch, delivery.position, directory,
                                               delivery.done);
   });
@@ -576,13 +517,12 @@ void Process::InstallCheckpoint(CheckpointDelivery delivery) {
 
 // Requests. ---------------------------------------------------------------------------------------
 
-void Process::Write(const std::string& key, uint64_t value,
-                    std::function<void(Outcome, uint64_t)> done) {
+void Process::Write(const Request& request, Machine::Done done) {
   for (const auto& [partition, machine] : hosts_) {
-    if (machine->Serves(key) && machine->replica().leading())
-      return machine->Write(key, value, std::move(done));
+    if (machine->Serves(request.key) && machine->replica().leading())
+      return machine->Write(request, std::move(done));
   }
-  done(Outcome::kRefused, 0);
+  done(Outcome::kRefused, 0, 0);
 }
 
 std::optional<Version> Process::StrongRead(const std::string& key) {
@@ -606,10 +546,12 @@ std::string Process::FirstEnd(PartitionId partition) { return cluster_->FirstEnd
 
 bool Process::FrozenAt(PartitionId right, LogIndex freeze) {
   Machine* machine = Host(right);
-  return machine != nullptr && !machine->removed() && machine->state().frozen == freeze;
+  return machine != nullptr && !machine->removed() && machine->frozen() == freeze;
 }
 
-const State& Process::StateOf(PartitionId partition) { return Host(partition)->state(); }
+const State& Process::StateOf(PartitionId partition) {
+  return dynamic_cast<ModelMachine&>(*Host(partition)).state();
+}
 
 void Process::MakeChild(const Operation& split, ReplicaId parent, State state) {
   const auto id_here = split.child_replicas.find({id(), parent});
@@ -626,7 +568,15 @@ void Process::MakeChild(const Operation& split, ReplicaId parent, State state) {
   Post([this, child = split.child] { Open(child); });
 }
 
+bool Process::OnTruncate(PartitionId partition, LogIndex up_to) {
+  return shipped_ == nullptr || shipped_->MayCut(partition, up_to);
+}
+
 void Process::Changed(PartitionId partition) { cluster_->Touch(partition); }
+
+void Process::Say(const std::string& what) {
+  cluster_->Say("node " + id().ToString() + ", " + what);
+}
 
 void Process::Tempting(PartitionId partition) { cluster_->Ambush(id(), partition); }
 

@@ -15,6 +15,7 @@
 #include "replication/transport/transport.h"
 #include "tests/simulation/disk.h"
 #include "tests/simulation/machine.h"
+#include "tests/simulation/store_disk.h"
 #include "tests/simulation/truth.h"
 
 namespace onggi::simulation {
@@ -64,12 +65,13 @@ class Process final : public std::enable_shared_from_this<Process> {
   void Send(NodeId to, Packet packet);
 
   // Clients, operators and coordinators.
-  void Write(const std::string& key, uint64_t value, std::function<void(Outcome, uint64_t)> done);
+  void Write(const Request& request, Machine::Done done);
   std::optional<Version> StrongRead(const std::string& key);
   Machine* Host(PartitionId partition);
   const std::map<PartitionId, std::unique_ptr<Machine>>& hosts() const { return hosts_; }
   /// node.proto CreateReplica: durable when it returns.
-  void CreateReplica(PartitionId partition, ReplicaId replica);
+  /// False: there is another one, or the disk did not take it.
+  bool CreateReplica(PartitionId partition, ReplicaId replica);
   /// Removes replicas that no key names (any more).
   void CollectGarbage();
   void DropReplica(PartitionId partition);
@@ -79,10 +81,12 @@ class Process final : public std::enable_shared_from_this<Process> {
   std::string FirstEnd(PartitionId partition);
   /// Is this node's replica frozen by that very entry?
   bool FrozenAt(PartitionId right, LogIndex freeze);
+  /// Of a replica of the simulation's own kind.
   const State& StateOf(PartitionId partition);
   void MakeChild(const Operation& split, ReplicaId parent, State state);
   void RemoveLater(PartitionId partition, ReplicaId replica);
   void Changed(PartitionId partition);
+  void Say(const std::string& what);
   /// Something hangs in the air here (Profile::ambushes).
   void Tempting(PartitionId partition);
 
@@ -92,10 +96,21 @@ class Process final : public std::enable_shared_from_this<Process> {
     Epoch epoch;
     LogPosition position;
     State state;
+    StoreDisks::Tree files;  ///< of a shipped one
     std::function<void(Status)> done;
   };
   void InstallCheckpoint(CheckpointDelivery delivery);
 
+  // Shipped partitions (Profile::shipped; process_shipped.cc).
+  /// Their opening has come to an end.
+  void OnStarted(PartitionId partition, ReplicaId replica, const Status& status);
+  /// The truth is to see what this replica has applied.
+  void Observe(PartitionId partition);
+  /// Where its store is; empty: there is none.
+  std::string StoreOf(PartitionId partition) const;
+
+  /// Entries of shipped partitions that the truth has seen applied.
+  std::map<PartitionId, LogIndex> seen_applied;
   /// Commit indexes that the truth has seen.
   std::map<PartitionId, LogIndex> seen_commits;
   /// Epochs in which the truth has seen it act.
@@ -103,6 +118,7 @@ class Process final : public std::enable_shared_from_this<Process> {
 
  private:
   class Home;
+  class Shipped;
   class Link;
   class Sender;
 
@@ -116,6 +132,7 @@ class Process final : public std::enable_shared_from_this<Process> {
   void Heartbeats();
   void FlushSome();
   void ResignLost();
+  bool OnTruncate(PartitionId partition, LogIndex up_to);
 
   Cluster* const cluster_;
   Node* const node_;
@@ -128,6 +145,7 @@ class Process final : public std::enable_shared_from_this<Process> {
   std::shared_ptr<DiskWriter> configuration_writer_;
   std::shared_ptr<SimulatedLog> log_;
   std::unique_ptr<SimulatedConfigurations> configurations_;
+  std::unique_ptr<Shipped> shipped_;
   std::shared_ptr<Home> home_;
   std::unique_ptr<Link> link_;
   std::unique_ptr<Sender> sender_;

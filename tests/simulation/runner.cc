@@ -65,6 +65,13 @@ void Quiet(group::Mutation mutation) {
   CHECK(std::freopen("/dev/null", "w", stderr) != nullptr);
 }
 
+/// The `place`th of the run.
+uint64_t SeedAt(const RunOptions& options, uint64_t place) {
+  if (!options.shipped) return options.first + place;
+  const uint64_t share = Profile::kShippedShare;
+  return (options.first + share - 1) / share * share + place * share;
+}
+
 /// One worker: takes seeds until there are none left.
 void Work(const RunOptions& options, Shared* shared, size_t job,
           std::chrono::steady_clock::time_point until) {
@@ -73,7 +80,7 @@ void Work(const RunOptions& options, Shared* shared, size_t job,
     if (shared->stop || shared->failures >= kMaxFailures) return;
     const uint64_t place = shared->next++;
     if (place >= options.seeds && std::chrono::steady_clock::now() >= until) return;
-    const uint64_t seed = options.first + place;
+    const uint64_t seed = SeedAt(options, place);
     shared->current[job] = seed;
     Cluster cluster(seed);
     const std::string error = cluster.Run();
@@ -100,10 +107,12 @@ std::string Died(int status) {
 
 }  // namespace
 
-std::string RunSeed(uint64_t seed, bool verbose, int generation) {
+std::string RunSeed(uint64_t seed, bool verbose, int generation, uint64_t* course) {
   Cluster cluster(seed, generation == 0 ? Profile::kGeneration : generation);
   cluster.verbose = verbose;
-  return cluster.Run();
+  std::string error = cluster.Run();
+  if (course != nullptr) *course = cluster.course();
+  return error;
 }
 
 std::vector<Report> RunSeeds(const RunOptions& options, Totals* totals) {
@@ -170,6 +179,25 @@ Report RunScenario(const Scenario& scenario, group::Mutation mutation) {
   return report;
 }
 
+std::optional<uint64_t> CourseOf(uint64_t seed) {
+  Shared* shared = MakeShared();
+  const pid_t child = ::fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    Quiet(group::Mutation::kNone);
+    uint64_t course = 0;
+    (void)RunSeed(seed, /*verbose=*/false, 0, &course);
+    shared->current[0] = course;
+    ::_exit(0);
+  }
+  int status = 0;
+  CHECK(::waitpid(child, &status, 0) == child);
+  std::optional<uint64_t> course;
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) course = shared->current[0];
+  ::munmap(shared, sizeof(Shared));
+  return course;
+}
+
 const std::vector<NamedMutation>& Mutations() {
   using group::Mutation;
   static const std::vector<NamedMutation> mutations = {
@@ -191,6 +219,12 @@ const std::vector<NamedMutation>& Mutations() {
       {Mutation::kSplitBeforeHeld, "split-before-held"},
       {Mutation::kMergeBeforeHeld, "merge-before-held"},
       {Mutation::kThawWithoutEpoch, "thaw-without-epoch"},
+      {Mutation::kForgetRequests, "forget-requests", /*shipped=*/true},
+      {Mutation::kIgnoreLatch, "ignore-latch", /*shipped=*/true},
+      {Mutation::kCutUnflushedLog, "cut-unflushed-log", /*shipped=*/true},
+      {Mutation::kChildUnflushed, "child-unflushed", /*shipped=*/true},
+      {Mutation::kAdmitPastSplit, "admit-past-split", /*shipped=*/true},
+      {Mutation::kSkipOnRecovery, "skip-on-recovery", /*shipped=*/true},
   };
   return mutations;
 }

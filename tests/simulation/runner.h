@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,8 @@ struct RunOptions {
   uint64_t seconds = 0;
   unsigned jobs = 2;
   group::Mutation mutation = group::Mutation::kNone;
+  /// Only seeds of shipped partitions, from the first one on.
+  bool shipped = false;
   /// Ends at the first failure.
   bool first_failure = false;
 };
@@ -45,7 +48,12 @@ std::vector<Report> RunSeeds(const RunOptions& options, Totals* totals);
 inline constexpr size_t kMaxFailures = 10;
 
 /// One seed, here and now, as it was drawn in that generation (Profile::Draw); 0: the latest.
-std::string RunSeed(uint64_t seed, bool verbose, int generation = 0);
+/// `course`: what Cluster::course() says at the end.
+std::string RunSeed(uint64_t seed, bool verbose, int generation = 0, uint64_t* course = nullptr);
+
+/// What Cluster::course() says at the end of that seed, run in a process of its own; nullopt: it
+/// died.
+std::optional<uint64_t> CourseOf(uint64_t seed);
 
 /// A run that is written down: a seed that found a fault once, or a course of events.
 struct Scenario {
@@ -62,6 +70,7 @@ Report RunScenario(const Scenario& scenario, group::Mutation mutation);
 struct NamedMutation {
   group::Mutation mutation;
   const char* name;
+  bool shipped = false;  ///< is in code that runs in such seeds alone
 };
 const std::vector<NamedMutation>& Mutations();
 

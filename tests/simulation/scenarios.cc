@@ -292,6 +292,13 @@ const std::vector<Scenario>& Scenarios() {
       Seed(112, 1, "a late checkpoint took away acknowledged entries"),
       Seed(366, 1, "members replaced between split and cut"),
       Seed(1128, 1, "the learner that everybody waits for waits to ask for a checkpoint"),
+      Seed(1746, 4, "the key grew while there was doubt, and the log did not follow"),
+      // Over shipped partitions.
+      Seed(672, 4, "Merged was proposed twice as a reign began, and all replicas gave up"),
+      Seed(1496, 4, "a split cut long ago, found again inside a range that had grown"),
+      Seed(816, 4, "a split whose members were replaced was not proposed again"),
+      Seed(1728, 4, "giving up a merge forgot a split"),
+      Seed(1676, 4, "a merge with the grant of a Freeze that its data was older than"),
   };
   return scenarios;
 }

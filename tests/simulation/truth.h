@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,16 @@ namespace onggi::simulation {
 /// A part of the key space: [start, end), an empty end is the end of the space.
 inline bool InRange(const std::string& key, const std::string& start, const std::string& end) {
   return key >= start && (end.empty() || key < end);
+}
+
+/// A key as a message has it: shipped partitions' keys begin with a hash.
+inline std::string Printable(const std::string& key) {
+  std::string text;
+  for (const char c : key) {
+    if (c > ' ' && c <= '~') text.push_back(c);
+    if (c <= ' ' || c > '~') text.push_back('.');
+  }
+  return text;
 }
 
 /// What the replicas are to do with an entry. Entries carry its number; the operations themselves
@@ -64,6 +75,12 @@ class Truth {
   /// it.
   void Applies(PartitionId partition, LogPosition position, std::string_view payload,
                uint64_t hash);
+  /// The same of a shipped replica: true if it is the first to apply it.
+  bool Applies(PartitionId partition, LogPosition position, std::string_view payload);
+  bool Applied(PartitionId partition, LogIndex index) const;
+  /// What it holds of a range when it has applied so much.
+  void Holds(PartitionId partition, LogPosition position, const std::string& start,
+             const std::string& end, uint64_t hash);
   /// A replica begins with a state, of a checkpoint or a split, at a position.
   void Begins(PartitionId partition, LogPosition position, uint64_t hash);
 
@@ -77,6 +94,7 @@ class Truth {
   uint64_t Floor(const std::string& key) const;
   void ReadAnswered(const std::string& key, uint64_t floor, uint64_t version, uint64_t value);
 
+  uint64_t course() const { return course_; }
   uint64_t acknowledged() const { return acknowledged_; }
   uint64_t reads() const { return reads_; }
   uint64_t reigns() const { return reigns_; }
@@ -96,12 +114,21 @@ class Truth {
     std::vector<Entry> entries;  ///< entry i at place i - 1
     std::optional<uint64_t> first_hash;
     std::map<Epoch, std::pair<NodeId, uint64_t>> reigns;
+    std::map<std::tuple<LogIndex, std::string, std::string>, uint64_t> held;
   };
 
+  void Happened(uint64_t what) {
+    course_ = (course_ ^ what) * 1099511628211ull;
+    course_ ^= course_ >> 29;
+  }
+
   std::string error_;
+  uint64_t course_ = 14695981039346656037ull;
   std::vector<Operation> operations_;
   std::map<PartitionId, Partition> partitions_;
   std::map<std::pair<std::string, uint64_t>, uint64_t> written_;
+  /// What each value became: one version of one key.
+  std::map<uint64_t, std::pair<std::string, uint64_t>> became_;
   std::map<std::string, uint64_t> floors_;
   std::set<uint64_t> refused_;
   uint64_t acknowledged_ = 0;

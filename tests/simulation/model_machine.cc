@@ -1,4 +1,4 @@
-#include "tests/simulation/machine.h"
+#include "tests/simulation/model_machine.h"
 
 #include <algorithm>
 #include <utility>
@@ -8,25 +8,26 @@
 
 namespace onggi::simulation {
 
-Machine::Machine(Process* process, PartitionId partition, ReplicaId replica, const State& state)
-    : process_(process), partition_(partition), replica_id_(replica), state_(state) {
+ModelMachine::ModelMachine(Process* process, PartitionId partition, ReplicaId replica,
+                           const State& state)
+    : Machine(replica), process_(process), partition_(partition), state_(state) {
   if (state_.applied.index == LogIndex()) state_.end = process_->FirstEnd(partition_);
   process_->truth().Begins(partition_, state_.applied, state_.Hash());
 }
 
 /// On the replica's home, not from within its calls.
-void Machine::Later(std::function<void()> run) {
-  process_->PostTo(partition_, replica_id_, std::move(run));
+void ModelMachine::Later(std::function<void()> run) {
+  process_->PostTo(partition_, replica_id(), std::move(run));
 }
 
-void Machine::Started() { Holds(); }
+void ModelMachine::Started() { Holds(); }
 
 /// What this disk has of the latest split or merge.
-void Machine::Holds() {
+void ModelMachine::Holds() {
   if (state_.split) {
     const Operation& split = process_->truth().operation(state_.split->operation);
     const auto child = process_->disk().images.find(split.child);
-    const auto named = split.child_replicas.find({process_->id(), replica_id_});
+    const auto named = split.child_replicas.find({process_->id(), replica_id()});
     if (child != process_->disk().images.end() && named != split.child_replicas.end() &&
         named->second == child->second.replica)
       replica_->Ask(group::Holds{state_.split->index});
@@ -35,8 +36,9 @@ void Machine::Holds() {
   }
 }
 
-std::string Machine::Describe() const {
-  std::string text;
+std::string ModelMachine::Describe() const {
+  std::string text = " frozen " + state_.frozen.ToString() + " end '" + state_.end + "'";
+  if (busy_with_shape()) text += " busy";
   if (leads_) text += " leads";
   if (moving_) text += " moving " + *moving_;
   if (freezing_) text += " freezing";
@@ -58,18 +60,18 @@ std::string Machine::Describe() const {
 
 // Requests. ---------------------------------------------------------------------------------------
 
-bool Machine::Serves(const std::string& key) const {
+bool ModelMachine::Serves(const std::string& key) const {
   if (removed_ || configuration_ == nullptr || configuration_->epoch == Epoch()) return false;
   if (!InRange(key, configuration_->range_start, configuration_->range_end)) return false;
   // The range grows once key and log say so, and shrinks when the log does.
   return state_.end.empty() || key < state_.end;
 }
 
-void Machine::Write(const std::string& key, uint64_t value,
-                    std::function<void(Outcome, uint64_t)> done) {
+void ModelMachine::Write(const Request& request, Done done) {
+  const std::string& key = request.key;
   if (!leads_ || !replica_->leading() || !Serves(key) || freezing_ || state_.frozen != LogIndex() ||
       (moving_ && key >= *moving_)) {
-    return done(Outcome::kRefused, 0);
+    return done(Outcome::kRefused, 0, 0);
   }
   uint64_t version = 1;
   if (const auto latch = latches_.find(key); latch != latches_.end()) {
@@ -80,30 +82,30 @@ void Machine::Write(const std::string& key, uint64_t value,
   Operation operation;
   operation.key = key;
   operation.version = version;
-  operation.value = value;
+  operation.value = request.value;
   // Known before the proposal: with one replica it may be committed within it.
   LogPosition position = replica_->next_position();
   if (!Propose(process_->truth().Add(std::move(operation)), &position))
-    return done(Outcome::kRefused, 0);
+    return done(Outcome::kRefused, 0, 0);
   latches_[key] = {version, position.index};
-  pending_[position.index] = {key, version, value, std::move(done)};
+  pending_[position.index] = {key, version, request.value, std::move(done)};
 }
 
-bool Machine::Propose(uint64_t operation, LogPosition* position) {
+bool ModelMachine::Propose(uint64_t operation, LogPosition* position) {
   process_->truth().Acts(partition_, replica_->next_position().epoch, process_->id(),
                          process_->boot());
   return replica_->Propose(kOperationEntry, std::to_string(operation), position).ok();
 }
 
-std::optional<Version> Machine::StrongRead(const std::string& key) const {
+std::optional<Version> ModelMachine::StrongRead(const std::string& key) const {
   if (!Serves(key) || state_.frozen != LogIndex() || !replica_->ServesStrongReads())
     return std::nullopt;
   const auto found = state_.data.find(key);
   return found == state_.data.end() ? Version() : found->second;
 }
 
-void Machine::Split(const std::string& key, PartitionId child,
-                    std::map<NodeId, ReplicaId> replicas) {
+void ModelMachine::Split(const std::string& key, PartitionId child,
+                         std::map<NodeId, ReplicaId> replicas) {
   if (!leads_ || !replica_->leading() || configuration_ == nullptr) return;
   Operation operation;
   if (state_.split && !moving_) {  // too few had been there
@@ -127,7 +129,13 @@ void Machine::Split(const std::string& key, PartitionId child,
   if (!Propose(process_->truth().Add(std::move(operation)), &position)) moving_.reset();
 }
 
-void Machine::Freeze() {
+std::optional<Machine::Cutting> ModelMachine::cutting() const {
+  if (!state_.split) return std::nullopt;
+  const Operation& split = process_->truth().operation(state_.split->operation);
+  return Cutting{split.key, split.child, split.child_replicas};
+}
+
+void ModelMachine::Freeze() {
   if (!leads_ || !replica_->leading() || busy_with_shape()) return;
   Operation operation;
   operation.type = Operation::Type::kFreeze;
@@ -138,19 +146,19 @@ void Machine::Freeze() {
 }
 
 /// A merge that does not come about must not keep the range away for good.
-void Machine::ThawLater() {
+void ModelMachine::ThawLater() {
   process_->After(seconds(2), [this, self = replica_] {
     if (leads_ && (state_.frozen != LogIndex() || freezing_)) Thaw();
     if (leads_ && (state_.frozen != LogIndex() || freezing_)) ThawLater();
   });
 }
 
-void Machine::Thaw() {
+void ModelMachine::Thaw() {
   if (!leads_ || state_.frozen == LogIndex()) return;
   replica_->Ask(group::Thaw{});
 }
 
-void Machine::OnThawed() {
+void ModelMachine::OnThawed() {
   grant_.reset();
   if (!leads_ || !replica_->leading() || thawing_ || state_.frozen == LogIndex()) return;
   Operation operation;
@@ -159,8 +167,8 @@ void Machine::OnThawed() {
   thawing_ = Propose(process_->truth().Add(std::move(operation)), &position);
 }
 
-void Machine::Absorb(PartitionId right, const group::Configuration& right_configuration,
-                     LogIndex freeze, Revision grant) {
+void ModelMachine::Absorb(PartitionId right, const group::Configuration& right_configuration,
+                          LogIndex freeze, Revision grant) {
   if (!leads_ || !replica_->leading() || busy_with_shape() || configuration_ == nullptr) return;
   if (configuration_->range_end != right_configuration.range_start) return;
   Operation operation;
@@ -182,12 +190,12 @@ void Machine::Absorb(PartitionId right, const group::Configuration& right_config
 
 // What is committed. ------------------------------------------------------------------------------
 
-Status Machine::Apply(std::span<const replica::CommittedEntry> entries) {
+Status ModelMachine::Apply(std::span<const replica::CommittedEntry> entries) {
   for (const replica::CommittedEntry& entry : entries) RETURN_IF_ERROR(ApplyOne(entry));
   return Status::Ok();
 }
 
-Status Machine::ApplyOne(const replica::CommittedEntry& entry) {
+Status ModelMachine::ApplyOne(const replica::CommittedEntry& entry) {
   if (entry.position.index.value != state_.applied.index.value + 1) {
     process_->truth().Fail("a gap in what is applied");
     return Internal("gap");
@@ -205,12 +213,12 @@ Status Machine::ApplyOne(const replica::CommittedEntry& entry) {
     const auto latch = latches_.find(done.key);
     if (latch != latches_.end() && latch->second.second == entry.position.index)
       latches_.erase(latch);
-    done.done(Outcome::kOk, done.version);
+    done.done(Outcome::kOk, done.version, done.value);
   }
   return Status::Ok();
 }
 
-Status Machine::ApplyOperation(const Operation& operation, uint64_t id, LogIndex index) {
+Status ModelMachine::ApplyOperation(const Operation& operation, uint64_t id, LogIndex index) {
   if (operation.type != Operation::Type::kWrite) process_->Tempting(partition_);
   switch (operation.type) {
     case Operation::Type::kWrite:
@@ -274,7 +282,7 @@ Status Machine::ApplyOperation(const Operation& operation, uint64_t id, LogIndex
 }
 
 /// This node's replica of the child, if it is named and not there.
-void Machine::MakeChild() {
+void ModelMachine::MakeChild() {
   const Operation& split = process_->truth().operation(state_.split->operation);
   State child;
   // Not an empty log's: an empty replica must not pass for one that has this.
@@ -283,11 +291,11 @@ void Machine::MakeChild() {
   for (const auto& [key, version] : state_.data) {
     if (InRange(key, split.key, split.end)) child.data[key] = version;
   }
-  process_->MakeChild(split, replica_id_, std::move(child));
+  process_->MakeChild(split, replica_id(), std::move(child));
 }
 
 /// On the primary: has the metadata key follow the log.
-void Machine::FinishShape() {
+void ModelMachine::FinishShape() {
   if (!leads_ || !state_.split) return;
   const Operation& operation = process_->truth().operation(state_.split->operation);
   group::FinishSplit finish;
@@ -298,7 +306,7 @@ void Machine::FinishShape() {
   replica_->Ask(finish);
 }
 
-void Machine::FinishAbsorb(LogIndex index) {
+void ModelMachine::FinishAbsorb(LogIndex index) {
   if (!leads_ || !state_.absorbed) return;
   const Operation& operation = process_->truth().operation(state_.absorbed->operation);
   group::FinishMerge finish;
@@ -310,7 +318,7 @@ void Machine::FinishAbsorb(LogIndex index) {
 }
 
 /// On the primary: has the log follow the metadata key, which has grown.
-void Machine::FinishMerge() {
+void ModelMachine::FinishMerge() {
   if (!leads_ || merging_ || state_.split || configuration_->range_end == state_.end) return;
   if (!replica_->leading()) return;
   if (!state_.absorbed ||
@@ -328,7 +336,7 @@ void Machine::FinishMerge() {
 
 // Reigns. -----------------------------------------------------------------------------------------
 
-void Machine::OnReignBegan(Epoch epoch) {
+void ModelMachine::OnReignBegan(Epoch epoch) {
   process_->truth().Acts(partition_, epoch, process_->id(), process_->boot());
   process_->Tempting(partition_);
   leads_ = true;
@@ -340,7 +348,12 @@ void Machine::OnReignBegan(Epoch epoch) {
   if (state_.frozen != LogIndex()) ThawLater();
 }
 
-void Machine::OnReignEnded() {
+/// What was not asked for while there was doubt.
+void ModelMachine::OnAdmissionChanged(bool serving) {
+  if (serving && leads_ && state_.absorbed) Later([this] { FinishMerge(); });
+}
+
+void ModelMachine::OnReignEnded() {
   leads_ = false;
   moving_.reset();
   freezing_ = false;
@@ -349,10 +362,11 @@ void Machine::OnReignEnded() {
   merging_ = false;
   grant_.reset();
   latches_.clear();
-  for (auto& [index, pending] : std::exchange(pending_, {})) pending.done(Outcome::kUnknown, 0);
+  for (auto& [index, pending] : std::exchange(pending_, {})) pending.done(Outcome::kUnknown, 0, 0);
 }
 
-void Machine::OnConfiguration(std::shared_ptr<const group::Configuration> configuration, Revision) {
+void ModelMachine::OnConfiguration(std::shared_ptr<const group::Configuration> configuration,
+                                   Revision) {
   configuration_ = std::move(configuration);
   const std::string& end = configuration_->range_end;
   if (state_.split) {
@@ -368,41 +382,46 @@ void Machine::OnConfiguration(std::shared_ptr<const group::Configuration> config
   }
 }
 
-void Machine::OnRemoved() {
+void ModelMachine::OnRemoved() {
   removed_ = true;
-  process_->RemoveLater(partition_, replica_id_);
+  process_->RemoveLater(partition_, replica_id());
 }
 
-void Machine::OnFatal(const Status& status) {
+void ModelMachine::OnFatal(const Status& status) {
   process_->truth().Fail("node " + process_->id().ToString() + " partition " +
                          partition_.ToString() + ": " + status.ToString());
 }
 
-void Machine::OnFrozen(LogIndex index, Revision revision) {
+void ModelMachine::OnFrozen(LogIndex index, Revision revision) {
   if (index == state_.frozen) grant_ = Grant{index, revision};
 }
 
-void Machine::OnMergeRefused(PartitionId) { absorbing_ = false; }
+void ModelMachine::OnMergeRefused(PartitionId) { absorbing_ = false; }
+
+void ModelMachine::Flush(bool force) {
+  FlushState();
+  replica_->OnFlushed(state_.applied, force);
+}
 
 // Checkpoints. ------------------------------------------------------------------------------------
 
-void Machine::FlushState() {
+void ModelMachine::FlushState() {
   Image& image = process_->disk().images[partition_];
-  image.replica = replica_id_;
+  image.replica = replica_id();
   image.state = state_;
   process_->Changed(partition_);
 }
 
-Result<LogPosition> Machine::MakeCheckpoint(const std::string& directory) {
+Result<LogPosition> ModelMachine::MakeCheckpoint(const std::string& directory) {
   process_->checkpoints()[directory] = state_;
   return state_.applied;
 }
 
-void Machine::DropCheckpoint(const std::string& directory) {
+void ModelMachine::DropCheckpoint(const std::string& directory) {
   process_->checkpoints().erase(directory);
 }
 
-Result<LogPosition> Machine::InstallCheckpoint(const std::string& directory) {
+Result<LogPosition> ModelMachine::InstallCheckpoint(const std::string& directory) {
   const auto found = process_->checkpoints().find(directory);
   if (found == process_->checkpoints().end()) return NotFound(directory);
   state_ = found->second;
