@@ -132,7 +132,7 @@ class Process::Shipped final : private partition::PartitionHost {
   std::map<PartitionId, std::unique_ptr<PartitionMachine>> opening_;
   /// Being stopped, or stopped and under way somewhere.
   std::vector<std::unique_ptr<PartitionMachine>> removed_;
-  std::map<PartitionId, std::shared_ptr<std::atomic<bool>>> closed_;
+  std::map<PartitionId, std::shared_ptr<partition::News>> closed_;
   std::mutex mutex_;
   std::vector<std::function<void()>> foreign_;  // guarded by mutex_
   uint64_t changes_ = 0;

@@ -206,7 +206,7 @@ PartitionMachine* Process::Shipped::Find(PartitionId partition) const {
 
 bool Process::Shipped::closing(PartitionId partition) const {
   const auto closed = closed_.find(partition);
-  return closed != closed_.end() && !*closed->second && Find(partition) == nullptr;
+  return closed != closed_.end() && closed->second->count() == 0 && Find(partition) == nullptr;
 }
 
 bool Process::Shipped::Create(PartitionId partition, ReplicaId replica) {
@@ -235,7 +235,7 @@ void Process::Shipped::Open(PartitionId partition, ReplicaId replica,
   place.log = process_->log_;
   place.host = this;
   place.replica = replica;
-  place.closed = std::make_shared<std::atomic<bool>>(false);
+  place.closed = std::make_shared<partition::News>();
   closed_[partition] = place.closed;
   auto machine =
       std::make_unique<PartitionMachine>(process_, *environment_, std::move(place),
