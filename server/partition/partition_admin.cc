@@ -76,6 +76,10 @@ Status PartitionManager::MakeReplica(PartitionId partition, ReplicaId replica) {
     return {Code::kAlreadyExists, "replica " + there->ToString() + " is there"};
   }
   if (there.status().code() != Code::kNotFound) return there.status();
+  // What an earlier replica left in the log goes first, for good: after a crash the new one, which
+  // has nothing, would stand beside entries that it cannot go on from, and count as lost.
+  RETURN_IF_ERROR(environment_.log->RemoveGroup(partition));
+  RETURN_IF_ERROR(environment_.log->Flush());
   return MakeReplicaDirectory(*environment_.storage, environment_.partitions_directory, directory,
                               replica, /*lazily=*/false);
 }
