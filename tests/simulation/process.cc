@@ -315,6 +315,9 @@ void Process::OnMapDeleted(PartitionId partition, Revision revision) {
 bool Process::CreateReplica(PartitionId partition, ReplicaId replica) {
   if (disk().images.count(partition) != 0) return false;
   if (shipped_ != nullptr) {
+    // As PartitionManager::MakeReplica: what an earlier replica left goes first.
+    (void)log_->RemoveGroup(partition);
+    (void)log_->Flush();
     if (!shipped_->Create(partition, replica)) return false;
     Open(partition);
     return true;
