@@ -58,7 +58,7 @@ class Group {
   /// Whether Tick would ever do anything: something is unacknowledged or to be asked again.
   bool NeedsTick() const;
   /// Whether the others have not been told what is committed, and nothing is on its way that would
-  /// tell them. The next entry will; where none comes within some milliseconds, Announce does.
+  /// tell them. An entry that is proposed now does; otherwise Announce.
   bool OwesAnnouncement() const;
   /// Epoch of an entry in [base, last]; 0 otherwise.
   Epoch EpochAt(LogIndex index) const { return log_.EpochAt(index); }

@@ -12,10 +12,6 @@ namespace onggi::replica {
 namespace {
 
 constexpr auto kTickInterval = std::chrono::milliseconds(50);
-/// How far behind backups may be with what they apply when writes pause. Each announcement costs
-/// what replicating an entry does, less the disk: sent after every commit they were half the
-/// messages between nodes.
-constexpr auto kAnnounceAfter = std::chrono::milliseconds(5);
 /// What a log keeps beyond its own need for members that lag.
 constexpr uint64_t kMaxKeptEntries = 200'000;
 /// What the group's answer to a failed disk write waits for.
@@ -145,7 +141,8 @@ void Replica::Step(const group::Event& event) {
   commit_index_.store(group_.commit_index().value, std::memory_order_relaxed);
   ArmTick();
   Notify();
-  ArmAnnouncement();
+  // The machine may have proposed an entry, which tells the others.
+  if (!stopped_ && group_.OwesAnnouncement()) Step(group::Announce{});
 }
 
 void Replica::StepOne(const group::Event& event) {
@@ -348,16 +345,6 @@ void Replica::ArmTick() {
   home_.PostAfter(kTickInterval, [self = shared_from_this()] {
     self->tick_armed_ = false;
     self->Step(group::Tick{ToGroupTime(self->home_.Now())});
-  });
-}
-
-/// After Notify(), in which the machine may have proposed what tells the others anyway.
-void Replica::ArmAnnouncement() {
-  if (announcement_armed_ || stopped_ || !group_.OwesAnnouncement()) return;
-  announcement_armed_ = true;
-  home_.PostAfter(kAnnounceAfter, [self = shared_from_this()] {
-    self->announcement_armed_ = false;
-    if (!self->stopped_) self->Step(group::Announce{});
   });
 }
 

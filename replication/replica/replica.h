@@ -293,7 +293,6 @@ class Replica final : public Runnable,
   void OnAppend(transport::Append* append);
   void PersistNext();
   void ArmTick();
-  void ArmAnnouncement();
   bool Block(std::function<void()> work, std::function<void()> then);
   void Fatal(const Status& status);
 
@@ -367,7 +366,6 @@ class Replica final : public Runnable,
   bool stepping_ = false;
   bool notifying_ = false;
   bool tick_armed_ = false;
-  bool announcement_armed_ = false;
   int blocking_ = 0;           ///< calls of Block() whose end has not been heard of
   bool news_applied_ = false;  ///< for the machine, once the group has settled
   bool news_reign_ = false;

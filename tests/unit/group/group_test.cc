@@ -123,7 +123,7 @@ TEST(GroupPrimary, CommitsOnlyWhatEveryInSyncMemberHasMatched) {
   EXPECT_EQ(d.Find<CommitAdvanced>(), nullptr);
   d.Acked(kC, 2);
   EXPECT_EQ(d.Find<CommitAdvanced>()->index, LogIndex(2));
-  // The others learn of it with the next entry, or where none comes, when they are told.
+  // The others learn of it with the next entry, or where none is proposed, when they are told.
   EXPECT_EQ(d.SentTo(kB), nullptr);
   EXPECT_TRUE(d.group.OwesAnnouncement() && d.group.NeedsTick());
   d.Do(Announce{});
