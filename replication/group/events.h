@@ -133,8 +133,6 @@ struct CheckpointSent {
 struct Tick {
   Time now;
 };
-/// The others are told of what is committed, if OwesAnnouncement().
-struct Announce {};
 /// The replica is closing: ends a reign. No event may follow.
 struct Stop {};
 
@@ -204,7 +202,7 @@ using Event = std::variant<Start, Propose, LogDurable, ConfigurationDurable, App
                            Holds, Rebuild, CancelMerge, AppendReceived, AckReceived, ResignReceived,
                            ReplicaCreated, SwapResult, ConfigurationSeen, KeyDeleted, PeerConnected,
                            PeerLost, Promote, PromisesRunOut, CheckpointInstalled, CheckpointSent,
-                           Tick, Announce, Stop, Transfer, CancelTransfer, Replace, SetReplication,
+                           Tick, Stop, Transfer, CancelTransfer, Replace, SetReplication,
                            Resign, FinishSplit, Freeze, Thaw, FinishMerge>;
 
 // What the driver is to do, in order. -------------------------------------------------------------

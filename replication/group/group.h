@@ -57,9 +57,6 @@ class Group {
   LogIndex applied_index() const { return applied_; }
   /// Whether Tick would ever do anything: something is unacknowledged or to be asked again.
   bool NeedsTick() const;
-  /// Whether the others have not been told what is committed, and nothing is on its way that would
-  /// tell them. An entry that is proposed now does; otherwise Announce.
-  bool OwesAnnouncement() const;
   /// Epoch of an entry in [base, last]; 0 otherwise.
   Epoch EpochAt(LogIndex index) const { return log_.EpochAt(index); }
   /// Is this entry, and all before it, in the log or below it? Then a checkpoint of it would bring
@@ -138,7 +135,6 @@ class Group {
   void On(const CheckpointInstalled& event, Actions* actions);
   void On(const CheckpointSent& event, Actions* actions);
   void On(const Tick& event, Actions* actions);
-  void On(const Announce& event, Actions* actions);
   void On(const Stop& event, Actions* actions);
   void On(const Transfer& event, Actions* actions);
   void On(const CancelTransfer& event, Actions* actions);
@@ -211,7 +207,6 @@ class Group {
   EpochRuns log_;
   LogIndex durable_;
   LogIndex commit_;
-  LogIndex announced_;  ///< commit_ when all were last sent something
   LogIndex applied_;
   LogIndex holds_;
   std::vector<PendingAppend> pending_;

@@ -45,7 +45,6 @@ void Group::AppendOwn(AppendToLog::Source source, uint64_t count, Actions* actio
 }
 
 void Group::SendToAll(Actions* actions) {
-  announced_ = commit_;
   for (auto& [member, progress] : progress_) Send(member, progress, actions);
 }
 
@@ -167,19 +166,9 @@ void Group::AdvanceCommit(Actions* actions) {
   }
   if (commit <= commit_) return;
   SetCommit(commit, actions);
-  // Under load the next entry tells the others. But who waits to hear that they have applied it
-  // does not wait for that.
-  if (commit_ == log_.last() && ReportIndex() != LogIndex()) SendToAll(actions);
+  // Nothing more is coming that would tell the others.
+  if (commit_ == log_.last()) SendToAll(actions);
   if (transfer_) MaybeTransfer(actions);
-}
-
-bool Group::OwesAnnouncement() const {
-  return role_ == Role::kPrimary && active_epoch_ != Epoch() && !progress_.empty() &&
-         announced_ < commit_ && commit_ == log_.last();
-}
-
-void Group::On(const Announce&, Actions* actions) {
-  if (OwesAnnouncement()) SendToAll(actions);
 }
 
 void Group::On(const PeerConnected& event, Actions* actions) {
@@ -217,7 +206,6 @@ bool Group::NeedsTick() const {
     return true;
   if (swap_in_flight_ || !outstanding_.empty() || transfer_ || thawing_) return true;
   if (ReportIndex() != LogIndex() && granted_ != revision_) return true;
-  if (OwesAnnouncement()) return true;
   return std::any_of(progress_.begin(), progress_.end(), [](const auto& entry) {
     const Progress& progress = entry.second;
     return progress.waiting && !progress.lost && !progress.checkpoint;
@@ -240,7 +228,6 @@ void Group::On(const Tick& event, Actions* actions) {
   if (replace_until_ && *replace_until_ <= now_) ForgetReplace();
   if (ask_again_at_ && *ask_again_at_ <= now_) AskAgain(actions);
   if (resign_again_at_ && *resign_again_at_ <= now_) SendResigns(actions);
-  On(Announce{}, actions);
   const bool probe = ReportIndex() != LogIndex();
   for (auto& [member, progress] : progress_) {
     if ((progress.waiting || probe) && now_ - progress.sent_at >= kRetryInterval)

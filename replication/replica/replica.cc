@@ -141,8 +141,6 @@ void Replica::Step(const group::Event& event) {
   commit_index_.store(group_.commit_index().value, std::memory_order_relaxed);
   ArmTick();
   Notify();
-  // The machine may have proposed an entry, which tells the others.
-  if (!stopped_ && group_.OwesAnnouncement()) Step(group::Announce{});
 }
 
 void Replica::StepOne(const group::Event& event) {

@@ -213,10 +213,8 @@ void Cluster::CompareContents() {
       std::string difference;
       for (const auto& [name, value] : *first) {
         const auto there = dump->find(name);
-        if (there == dump->end())
-          difference = "lacks a key of " + std::to_string(name[0]) + " " + name.substr(1);
-        else if (there->second != value)
-          difference = "differs at a key of " + std::to_string(name[0]) + " " + name.substr(1);
+        if (there != dump->end() && there->second == value) continue;
+        difference = (there == dump->end() ? "lacks " : "differs at ") + Printable(name);
       }
       if (difference.empty()) difference = "has more keys";
       return truth_.Fail(who + difference + " from the others'" + Describe());
