@@ -37,16 +37,20 @@ def build(tree, *targets):
 
 
 skipped_tests = []
+failures = []  # (test, the end of what it said)
 
 
 def read_junit(path):
     """(passed, failed) of a JUnit file; a missing file is one failure. Skips go to skipped_tests."""
     if not path.exists():
+        failures.append((path.stem, "left no results"))
         return 0, 1
     passed = failed = 0
     for case in ElementTree.parse(path).getroot().iter("testcase"):
-        if case.find("failure") is not None or case.find("error") is not None:
+        wrong = case.find("failure") if case.find("failure") is not None else case.find("error")
+        if wrong is not None:
             failed += 1
+            failures.append((f"{path.stem}: {case.get('name')}", wrong.get("message") or wrong.text or ""))
         elif case.find("skipped") is not None or case.get("result") == "skipped":
             skipped_tests.append(f"{case.get('classname')}.{case.get('name')}")
         else:
@@ -57,12 +61,15 @@ def read_junit(path):
 def read_googletest(path):
     """The same of a GoogleTest JSON file (its XML is not well-formed when a parameter holds a NUL)."""
     if not path.exists():
+        failures.append((path.stem, "left no results"))
         return 0, 1
     passed = failed = 0
     for suite in json.loads(path.read_text(errors="replace"), strict=False)["testsuites"]:
         for case in suite["testsuite"]:
             if case.get("failures"):
                 failed += 1
+                failures.append((f"{path.stem}: {case['classname']}.{case['name']}",
+                                 case["failures"][0]["failure"]))
             elif case["result"] == "SKIPPED":
                 skipped_tests.append(f"{case['classname']}.{case['name']}")
             elif case["result"] == "COMPLETED":
@@ -85,6 +92,7 @@ def googletests(tree, env=None):
         good, bad = read_googletest(report)
         if code != 0 and bad == 0:
             bad = 1  # it died
+            failures.append((report.stem, f"ended with {code}"))
         print(f"  {tree}/{binary.name}: {good} passed, {bad} failed", flush=True)
         passed += good
         failed += bad
@@ -103,6 +111,7 @@ def pytest(folder, tree="release", env=None, arguments=()):
     good, bad = read_junit(report)
     if code not in (0, 1) and bad == 0:
         bad = 1
+        failures.append((report.stem, f"pytest ended with {code}"))
     return good, bad
 
 
@@ -145,6 +154,7 @@ def fuzz():
         if code != 0:
             print(text[-4000:])
             failed += 1
+            failures.append((name, text[-1000:]))
         else:
             passed += 1
 
@@ -183,7 +193,9 @@ def simulation():
     if not report.exists():
         return 0, 1
     results = json.loads(report.read_text(), strict=False)["results"]
-    failed = sum(1 for result in results if result["error"])
+    wrong = [result for result in results if result["error"]]
+    failures.extend((f"simulation: {result['name']}", result["error"]) for result in wrong)
+    failed = len(wrong)
     return len(results) - failed, failed
 
 
@@ -257,6 +269,8 @@ def main():
     print("== summary")
     for name, passed, failed, seconds in rows:
         print(f"  {name:<14} {passed:5} ok {failed:5} bad {seconds:7.0f} s")
+    for name, said in failures:
+        print(f"  failed: {name}\n" + "\n".join(f"    {line}" for line in said.strip().splitlines()[:12]))
     for name in skipped_tests:
         print(f"  skipped: {name}")
     print(f"{total_passed} passed, {total_failed} failed, {len(skipped_tests)} skipped", flush=True)
