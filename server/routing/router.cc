@@ -351,6 +351,7 @@ asio::awaitable<void> Router::Get(std::span<RoutedRead> reads, SteadyTime deadli
       }
     }
     co_await round.Finish();
+    for (const size_t i : open) BlameTheNode(revisions[i], &reads[i].status);
     const auto done = [&](size_t i) { return !MayRetryRead(reads[i].status); };
     open.erase(std::remove_if(open.begin(), open.end(), done), open.end());
     if (open.empty()) co_return;

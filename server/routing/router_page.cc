@@ -102,6 +102,7 @@ asio::awaitable<Status> Router::ReadPiece(const PageQuery& query, Attempts* atte
         }
       }
     }
+    BlameTheNode(RevisionOf(route), &status);
     if (!MayRetryRead(status) || unfinished) co_return status;
     const bool from_above = query.reverse && route != nullptr;
     attempts->WentBy(query.table, from_above ? route->start() : query.lower, RevisionOf(route));

@@ -187,7 +187,8 @@ asio::awaitable<void> Router::WriteLoop(std::span<RoutedWrite> writes, SteadyTim
     }
     co_await round.Finish();
     std::erase_if(open, [](Tried* tried) {
-      const RoutedWrite& write = *tried->write;
+      RoutedWrite& write = *tried->write;
+      BlameTheNode(tried->revision, &write.outcome.status);
       const bool unknown = IsUnknown(write.outcome.status);
       tried->unknown = tried->unknown || unknown;
       if (unknown) return write.request.id.boot == 0;  // a second time could be one too many

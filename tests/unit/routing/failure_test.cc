@@ -106,6 +106,32 @@ TEST_F(Failure, AMissingPartitionIsWaitedForFromWhenItIsMissed) {
   EXPECT_GE(steady_clock::now() - removed, options.map_wait);
 }
 
+/// The map says where the partition is, and that node does not know it, for longer than a missing
+/// partition is waited for: an application must not be told that there is no such table.
+TEST_F(Failure, ANodeThatKnowsLessThanTheMapSaysNothingAboutTheTable) {
+  RouterOptions options;
+  options.map_wait = milliseconds(50);
+  Begin(options);
+  Touch();
+  node(2).routes().Stop();
+  const proto::Table record = cluster_->NewTable();
+  const proto::PartitionConfig partition = cluster_->NewPartition(record.id(), 2, "", "");
+  metadata::Transaction transaction;
+  transaction.puts.push_back(
+      {metadata::keys::Table(TableId(record.id())), record.SerializeAsString()});
+  transaction.puts.push_back(Cluster::PutOf(partition));
+  cluster_->Commit(std::move(transaction));
+  ASSERT_TRUE(
+      Eventually([&] { return node(1).routes().Find(TableId(record.id()), Key(0)) != nullptr; }));
+  const auto start = steady_clock::now();
+  const auto read = node(1).Get(record.id(), Key(0), true, milliseconds(300));
+  EXPECT_EQ(read.status.code(), Code::kUnavailable) << read.status.ToString();
+  EXPECT_GE(steady_clock::now() - start, milliseconds(290));
+  const auto write =
+      node(1).WriteOne(record.id(), Cluster::Put(keys_[0], "s"), milliseconds(300));
+  EXPECT_EQ(write.status.code(), Code::kUnavailable) << write.status.ToString();
+}
+
 TEST_F(Failure, ANodeThatStaysAwayCostsTheDeadlineAndNoMore) {
   Begin();
   Touch();
