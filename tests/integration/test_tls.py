@@ -20,7 +20,7 @@ from support import wire
 from support.api import Api, N, S
 from support.certificates import Authority, aws_tls, cluster_tls, replace
 from support.needs import missing
-from support.server import Server, StartFailure, binary
+from support.server import Server, StartFailure, binary, sanitized
 
 HERE = Path(__file__).resolve().parent
 AWS = os.environ.get("ONGGI_AWS_CLI") or shutil.which("aws", path="/usr/bin") or shutil.which("aws")
@@ -266,7 +266,9 @@ def test_idle_connections_cost_some_kilobytes(authority):
         held += [used(server) for _ in range(400)]
         each = (server.resident_kib() - before) / 400
         print(f"\n[figure] an idle TLS connection: {each:.1f} KiB")
-        assert each < 40, "record buffers are kept"  # two of 17 KB each
+        # Record buffers that are kept would be two of 17 KB each. A sanitizer's own memory is ten times that: there
+        # it is left to tests/unit/tls/stream_test.cc, which counts them.
+        assert each < 40 or sanitized(), "record buffers are kept"
         for connection in held:
             connection.close()
         assert server.stop() == 0

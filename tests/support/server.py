@@ -33,6 +33,12 @@ def binary() -> str:
     return str(REPOSITORY / "build" / "release" / "onggi")
 
 
+def sanitized() -> bool:
+    """Whether the server under test was built with a sanitizer. Most of its memory is that one's then."""
+    cache = Path(binary()).parent / "CMakeCache.txt"
+    return cache.exists() and re.search(r"^ONGGI_SANITIZE:\w+=.", cache.read_text(), re.MULTILINE) is not None
+
+
 class StartFailure(Exception):
     """The process ended, or said nothing, before it listened. Carries its output and exit code."""
 

@@ -6,10 +6,13 @@
 
 #include <atomic>
 #include <boost/asio/co_spawn.hpp>
+#include <condition_variable>
 #include <filesystem>
 #include <future>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,7 +45,54 @@ using partition::N;
 using partition::S;
 using partition::TempDir;
 
-/// One node, on everybody's metadata store.
+/// What a node's server finds partitions by. Who looks for one key can be held up, as a slow disk
+/// would.
+class HeldDirectory final : public partition::Directory {
+ public:
+  explicit HeldDirectory(partition::Directory* directory) : directory_(directory) {}
+
+  /// From now on whoever looks for `key` waits until Release().
+  void Hold(std::string key) {
+    std::scoped_lock lock(mutex_);
+    key_ = std::move(key);
+  }
+  void Release() {
+    std::scoped_lock lock(mutex_);
+    key_.reset();
+    released_.notify_all();
+  }
+  /// Those who wait now.
+  int waiting() {
+    std::scoped_lock lock(mutex_);
+    return waiting_;
+  }
+
+  std::shared_ptr<partition::Partition> TryFind(TableId table, std::string_view key) override {
+    {
+      std::unique_lock lock(mutex_);
+      if (key == key_) {
+        ++waiting_;
+        released_.wait(lock, [&] { return key != key_; });
+        --waiting_;
+      }
+    }
+    return directory_->TryFind(table, key);
+  }
+  boost::asio::awaitable<Result<std::shared_ptr<partition::Partition>>> Find(
+      TableId table, std::string_view key) override {
+    return directory_->Find(table, key);
+  }
+
+ private:
+  partition::Directory* const directory_;
+  std::mutex mutex_;
+  std::condition_variable released_;
+  std::optional<std::string> key_;  // guarded by mutex_
+  int waiting_ = 0;                 // guarded by mutex_
+};
+
+/// One node, on everybody's metadata store. As in the shipped one, a thread of their own carries
+/// the streams with other nodes.
 class ClusterNode {
  public:
   ClusterNode(NodeId id, metadata::MetadataStore* metadata, uint64_t boot, RouterOptions options,
@@ -52,6 +102,7 @@ class ClusterNode {
 
   void Start() {
     io_ = std::make_unique<IoPool>(2);
+    peer_io_ = std::make_unique<IoPool>(1, "peer");
     blocking_ = std::make_unique<BlockingPool>(2, 1000);
     storage::StorageOptions storage_options;
     storage_options.memory_bytes = size_t{64} << 20;
@@ -92,12 +143,13 @@ class ClusterNode {
     options.boot = boot_;
     options.limits = limits_;
     options.tick = std::chrono::milliseconds(10);
-    options.io = io_.get();
+    options.io = peer_io_.get();
     network_ = std::make_unique<Network>(options, io_->executor(0), nullptr);
-    server_ = std::make_unique<Server>(id_, manager_.get(), routes_.get(), io_.get(), server_limits,
-                                       nullptr);
+    directory_of_server_ = std::make_unique<HeldDirectory>(manager_.get());
+    server_ = std::make_unique<Server>(id_, directory_of_server_.get(), routes_.get(), io_.get(),
+                                       server_limits, nullptr);
     network_->SetHandler(server_.get());
-    peers_ = std::make_unique<rpc::StreamServer>(io_.get(), rpc::MessageStream::Options());
+    peers_ = std::make_unique<rpc::StreamServer>(peer_io_.get(), rpc::MessageStream::Options());
     network_->AddTo(peers_.get());
     const Status listening = peers_->Start("127.0.0.1:" + std::to_string(port));
     CHECK_MSG(listening.ok(), listening.ToString());
@@ -115,12 +167,15 @@ class ClusterNode {
     router_.reset();
     log_->Close();
     io_->Stop();
+    peer_io_->Stop();
     blocking_->WaitIdle();
     server_.reset();
+    directory_of_server_.reset();
     peers_.reset();
     network_.reset();
     routes_.reset();
     manager_.reset();
+    peer_io_.reset();
     io_.reset();
     blocking_->Stop();
     storage_.reset();
@@ -133,6 +188,7 @@ class ClusterNode {
   RouteMap& routes() { return *routes_; }
   Network& network() { return *network_; }
   partition::PartitionManager& manager() { return *manager_; }
+  HeldDirectory& served() { return *directory_of_server_; }
   IoPool& io() { return *io_; }
   dynamodb::Catalog& catalog() { return catalog_; }
   metrics::Registry& registry() { return registry_; }
@@ -238,6 +294,7 @@ class ClusterNode {
   metrics::Registry registry_;
   std::atomic<bool> disk_low_{false};
   std::unique_ptr<IoPool> io_;
+  std::unique_ptr<IoPool> peer_io_;
   std::unique_ptr<BlockingPool> blocking_;
   std::unique_ptr<storage::StorageEnvironment> storage_;
   std::unique_ptr<log::LogStore> log_;
@@ -245,6 +302,7 @@ class ClusterNode {
   std::unique_ptr<partition::PartitionManager> manager_;
   std::unique_ptr<RouteMap> routes_;
   std::unique_ptr<Network> network_;
+  std::unique_ptr<HeldDirectory> directory_of_server_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<rpc::StreamServer> peers_;
   std::unique_ptr<Router> router_;

@@ -237,6 +237,24 @@ TEST_F(Failure, ASlowDiskIsNoSilentPeer) {
   EXPECT_EQ(node(1).network().Find(NodeId(2)), connection);
 }
 
+/// Else it would hold up the heartbeats too, which the same thread carries.
+TEST_F(Failure, AReadThatWaitsForTheDiskHoldsNoStreamUp) {
+  Begin();
+  Touch();
+  const auto connection = node(1).network().Find(NodeId(2));
+  node(2).served().Hold(Key(0));
+  auto slow = std::async(std::launch::async, [&] { return node(1).Get(table_, Key(0)); });
+  ASSERT_TRUE(Eventually([&] { return node(2).served().waiting() == 1; }));
+  // Of the two threads that read, the other one does: every second read at least is its.
+  const auto another = [&] { return node(1).Get(table_, Key(1), true, milliseconds(500)).status; };
+  const Status first = another();
+  EXPECT_TRUE(first.ok() || another().ok());
+  EXPECT_EQ(node(1).network().Find(NodeId(2)), connection);
+  EXPECT_EQ(node(2).served().waiting(), 1);
+  node(2).served().Release();
+  EXPECT_TRUE(slow.get().status.ok());
+}
+
 TEST_F(Failure, TooManyCallsAreRefused) {
   ConnectionLimits limits;
   limits.max_calls = 4;

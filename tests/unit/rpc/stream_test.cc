@@ -390,6 +390,25 @@ class MessageStreamTls : public MessageStreamTest {
     options.tls = *std::move(loaded);
     return options;
   }
+  /// Files of a node's own: authorities have one for all.
+  TlsOptions Own(const TlsOptions& tls, const std::string& node) {
+    const std::string path = directory_.path() + "/" + node + "/";
+    std::filesystem::create_directory(path);
+    TlsOptions own(path + "ca.crt", path + "tls.crt", path + "tls.key");
+    own.reload_interval = 0s;
+    Replace(own, tls);
+    return own;
+  }
+  /// As an administrator does, one file after the other.
+  static void Replace(const TlsOptions& tls, const TlsOptions& by) {
+    const auto copy = [](const std::string& from, const std::string& to) {
+      std::filesystem::copy_file(from, to + ".new");
+      std::filesystem::rename(to + ".new", to);
+    };
+    copy(by.ca_file, tls.ca_file);
+    copy(by.cert_file, tls.cert_file);
+    copy(by.key_file, tls.key_file);
+  }
   TestDirectory directory_;
   TestAuthority authority_{directory_.path()};
 };
@@ -443,6 +462,63 @@ TEST_F(MessageStreamTls, ARenewedCertificateIsUsedWithoutARestart) {
   std::filesystem::copy_file(renewed.key_file, served.key_file, copy);
   ASSERT_TRUE(Dial(as_a, "node-b2")->Write("new"));
   ASSERT_NE(Answered(2), nullptr);
+}
+
+TEST_F(MessageStreamTls, AStreamOutlivesTheChangeOfTheAuthority) {
+  const TlsOptions b = Own(authority_.Issue("node-b"), "b");
+  Serve(With(b));
+  const TlsOptions a = authority_.Issue("node-a");
+  const auto lasting = Dial(With(a), "node-b");
+  ASSERT_TRUE(lasting->Write("before"));
+  ASSERT_NE(Answered(0), nullptr);
+  const auto answered = [&] {
+    std::scoped_lock lock(mutex_);
+    return answered_.size();
+  };
+
+  const TestAuthority other(directory_.path(), "other");
+  Replace(b, other.Issue("node-b2"));
+  const TlsOptions renewed = other.Issue("node-a2");
+  const auto fresh = Dial(With(renewed), "node-b2");
+  ASSERT_TRUE(fresh->Write("after"));
+  ASSERT_TRUE(Answered(1) != nullptr && Answered(1)->WaitCount(1));
+  EXPECT_TRUE(IsNamed(Answered(1)->stream->peer_names(), "node-a2"));
+
+  // Of the old authority: it does not know the server's certificate, nor, where it does, the server
+  // its.
+  EXPECT_THAT(Dial(With(a), "node-b2")->WaitEnd().error_message(),
+              HasSubstr("certificate verify failed"));
+  const auto unknown = Dial(With({renewed.ca_file, a.cert_file, a.key_file}), "node-b2");
+  unknown->Write("let me in");
+  EXPECT_FALSE(unknown->WaitEnd().ok());
+  EXPECT_EQ(answered(), 2u);
+
+  const std::string large(1 << 20, 'l');
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(lasting->Write(large));
+    ASSERT_TRUE(Answered(0)->Write(large));
+  }
+  EXPECT_TRUE(Answered(0)->WaitCount(6) && lasting->WaitCount(5));
+}
+
+TEST_F(MessageStreamTls, ACallerShowsItsRenewedCertificate) {
+  Serve(With(authority_.Issue("node-b")));
+  const TlsOptions a = Own(authority_.Issue("node-a"), "a");
+  const auto options = With(a);
+  const auto lasting = Dial(options, "node-b");
+  ASSERT_TRUE(lasting->Write("before"));
+  ASSERT_NE(Answered(0), nullptr);
+  Replace(a, authority_.Issue("node-a2"));
+  ASSERT_TRUE(Dial(options, "node-b")->Write("after"));
+  ASSERT_NE(Answered(1), nullptr);
+  EXPECT_TRUE(IsNamed(Answered(1)->stream->peer_names(), "node-a2"));
+  // Whom it trusts is read again too.
+  const TestAuthority other(directory_.path(), "other");
+  Replace(a, other.Issue("node-a3"));
+  EXPECT_THAT(Dial(options, "node-b")->WaitEnd().error_message(),
+              HasSubstr("certificate verify failed"));
+  ASSERT_TRUE(lasting->Write("still there"));
+  EXPECT_TRUE(Answered(0)->WaitCount(2));
 }
 
 TEST_F(MessageStreamTls, FilesThatCannotServeAreNamed) {
