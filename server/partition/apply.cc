@@ -133,7 +133,7 @@ void Partition::OnReignBegan(Epoch epoch) {
     evaluated_ = statistics_;
   }
   reign_ = epoch;
-  ++shapes_;
+  figures_from_ = LogIndex();
   admit_end_.clear();
   recounted_ = false;
   serving_.store(!stopping_, std::memory_order_release);
@@ -192,7 +192,6 @@ void Partition::OnReignEnded() {
   requests_.Clear();
   reign_ = Epoch();
   freeze_ = Freezing();
-  ++shapes_;
   absorbing_ = proposed_absorb_ = LogIndex();
   grant_ = asked_grant_ = Revision();
   merged_proposed_ = false;
@@ -229,10 +228,10 @@ void Partition::OnConfiguration(std::shared_ptr<const group::Configuration> conf
     std::lock_guard lock(configuration_mutex_);
     configuration_ = known;
   }
-  if (split_.has_value() && configuration->range_end == split_->key) {
+  if (split_.has_value() && !Uncut(*split_)) {
     admit_end_.clear();
     split_.reset();  // done; a merge may take the range past it again
-    if (reign_ != Epoch()) Recount();
+    Recount();
   }
   if (absorb_.has_value() && configuration->range_end != absorb_->start) FinishMergeLater();
   TrimOutside();

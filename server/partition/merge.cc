@@ -206,6 +206,7 @@ void Partition::OnThawed() {
 void Partition::OnThawApplied() {
   frozen_at_.store(0, std::memory_order_release);
   freeze_ = Freezing();
+  Recount();  // what was counted meanwhile could not be said
 }
 
 // The left neighbour. -----------------------------------------------------------------------------
@@ -348,7 +349,7 @@ void Partition::ProposeMerged() {
   merged.after = Add(evaluated_, absorb_->figures);
   const Status proposed = ProposeShape(EntryType::kMerged, merged.Encode(), merged.after);
   merged_proposed_ = proposed.ok();
-  if (proposed.ok()) ++shapes_;
+  if (proposed.ok()) figures_from_ = in_flight_.back().position.index;
 }
 
 void Partition::OnMergedApplied(const replica::CommittedEntry& entry) {
@@ -372,7 +373,7 @@ void Partition::OnMergedApplied(const replica::CommittedEntry& entry) {
     }
   }
   SetRange(replica_->group().configuration());
-  if (reign_ != Epoch()) Recount();
+  Recount();
 }
 
 void Partition::OnMergeRefused(PartitionId) {

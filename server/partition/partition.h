@@ -426,8 +426,9 @@ class Partition final : public replica::StateMachine,
   Status TrimForeign(const std::string& start, const std::string& end, bool absorbed);
   Status TrimRange(const StoreRange& range);
   void Recount();
-  Result<PartitionStatistics> Count(const Range& range, PartitionStatistics* base) const;
-  void TakeCount(const PartitionStatistics& base, const PartitionStatistics& exact);
+  bool FiguresAreOfRange() const;
+  Result<PartitionStatistics> Count(const Range& range, AppliedState* base) const;
+  void TakeCount(const AppliedState& base, const PartitionStatistics& exact);
 
   // life.cc; on the home executor but for OpenStore and NewsOfFlush (blocking pool).
   Status OpenStore(AppliedState* applied);
@@ -508,11 +509,13 @@ class Partition final : public replica::StateMachine,
   LatchMap latches_;
   CollectionLatchMap collection_latches_;
   RequestTable requests_;
-  PartitionStatistics evaluated_;     ///< after everything evaluated
-  uint64_t shapes_ = 0;               ///< changes when evaluated_ begins to be of something else
+  PartitionStatistics evaluated_;  ///< after everything evaluated
+  /// The entry of this reign from which on evaluated_ is of something else: the latest Split's or
+  /// Merged's; 0: none. What was counted before says nothing of what came after.
+  LogIndex figures_from_;
   bool recounted_ = false;            ///< evaluated_ was corrected: an entry is due, even if empty
   Epoch reign_;                       ///< that it leads in; 0: none
-  std::optional<SplitRecord> split_;  ///< the latest that is applied
+  std::optional<SplitRecord> split_;  ///< that is applied, and the key not cut
   std::string admit_end_;  ///< no write at or past it is admitted: proposed as a split's key
   std::optional<AbsorbRecord> absorb_;  ///< the latest that is applied and not merged
   LogIndex absorbing_;                  ///< Freeze of an Absorb that is proposed; 0: none

@@ -87,7 +87,8 @@ Status Partition::ProposeSplit(SplitRecord record) {
   }
   CloseBatch();
   if (!effects_.empty()) return Unavailable("a batch waits for the log");
-  if (split_.has_value() && Uncut(*split_)) {
+  const bool again = split_.has_value() && Uncut(*split_);
+  if (again) {
     record.left = evaluated_;
     record.right = split_->right;
   } else {
@@ -101,7 +102,7 @@ Status Partition::ProposeSplit(SplitRecord record) {
   if (!appended.ok()) return appended;
   admit_end_ = record.key;
   evaluated_ = entry.after;
-  ++shapes_;
+  if (!again) figures_from_ = entry.position.index;
   in_flight_.push_back(std::move(entry));
   return Status::Ok();
 }
@@ -136,7 +137,7 @@ double Partition::ShareFrom(std::string_view key) const {
   return left + right > 0 ? right / (left + right) : 0.5;
 }
 
-/// Has the split been applied, and the key not been cut?
+/// Does the key not show the split yet?
 bool Partition::Uncut(const SplitRecord& split) const {
   const group::Configuration& configuration = replica_->group().configuration();
   return split.key > configuration.range_start &&
@@ -250,7 +251,10 @@ Status Partition::BecomeChild(const std::string& path, const SplitRecord& record
 void Partition::OnSplitApplied(const replica::CommittedEntry& entry) {
   Result<SplitRecord> record = SplitRecord::Decode(entry.position.index, entry.payload);
   CHECK(record.ok());
-  split_ = *std::move(record);
+  // Who applies it late may know the key as it is by now: cut, it says nothing any more. Kept, it
+  // would pass for another split that is under way when the key changes next.
+  split_.reset();
+  if (Uncut(*record)) split_ = *std::move(record);
   SetRange(replica_->group().configuration());
   FinishSplit();
 }
@@ -313,20 +317,18 @@ Status Partition::TrimRange(const StoreRange& range) {
 /// Counts what a split has divided by guess. On the home, as a reign begins and when the range has
 /// changed.
 void Partition::Recount() {
-  // What is being divided is counted when the key says so.
-  if (reign_ == Epoch() || !evaluated_.estimated || !admit_end_.empty()) return;
+  if (reign_ == Epoch() || !evaluated_.estimated || !FiguresAreOfRange()) return;
   const Range range = *range_.load(std::memory_order_relaxed);
-  const auto work = [self = shared_from_this(), shapes = shapes_, range] {
-    PartitionStatistics base;
+  const auto work = [self = shared_from_this(), epoch = reign_, range] {
+    AppliedState base;
     const Result<PartitionStatistics> exact = self->Count(range, &base);
     if (!exact.ok()) {
       log::Warn("cannot count a partition", "partition", self->id_, "status", exact.status());
     }
     if (!exact.ok() || self->stopping_walks_) return;
-    asio::post(self->home_, [self, shapes, range, base, exact = *exact] {
+    asio::post(self->home_, [self, epoch, range, base, exact = *exact] {
       const Range* const now = self->range_.load(std::memory_order_relaxed);
-      const bool same = shapes == self->shapes_ && now->start == range.start &&
-                        now->end == range.end && self->admit_end_.empty();
+      const bool same = epoch == self->reign_ && now->start == range.start && now->end == range.end;
       if (same) self->TakeCount(base, exact);
     });
   };
@@ -335,17 +337,22 @@ void Partition::Recount() {
   }
 }
 
-/// The figures of what lies in `range`, and those the state had at that moment. On a thread that
+/// Is evaluated_ of what the range is? Not while a change of shape is under way: whatever ends it
+/// counts.
+bool Partition::FiguresAreOfRange() const {
+  return admit_end_.empty() && figures_from_.value <= applied_index_.load();
+}
+
+/// The figures of what lies in `range`, and the state as it was at that moment. On a thread that
 /// may block; ends early, with anything, when the partition stops.
-Result<PartitionStatistics> Partition::Count(const Range& range, PartitionStatistics* base) const {
+Result<PartitionStatistics> Partition::Count(const Range& range, AppliedState* base) const {
   // One moment for all of it: writes go on meanwhile.
   const storage::PartitionStore::View view = store().TakeView();
   storage::PinnedValue value;
   ASSIGN_OR_RETURN(const bool found, store().Get(kAppliedKey, &value, view));
   if (!found) return Corruption("there is no applied state");
-  ASSIGN_OR_RETURN(AppliedState state, AppliedState::Decode(value.view()));
-  *base = std::move(state.statistics);
-  base->local_indexes.resize(schema_->local_indexes.size());
+  ASSIGN_OR_RETURN(*base, AppliedState::Decode(value.view()));
+  base->statistics.local_indexes.resize(schema_->local_indexes.size());
   PartitionStatistics exact;
   exact.local_indexes.resize(schema_->local_indexes.size());
   const auto walk = [&](char space, uint64_t* entries, uint64_t* bytes) {
@@ -368,19 +375,21 @@ Result<PartitionStatistics> Partition::Count(const Range& range, PartitionStatis
 }
 
 /// What was counted corrects what was guessed, whatever has been written since.
-void Partition::TakeCount(const PartitionStatistics& base, const PartitionStatistics& exact) {
+void Partition::TakeCount(const AppliedState& base, const PartitionStatistics& exact) {
   if (!serving_.load(std::memory_order_relaxed) || !evaluated_.estimated) return;
+  if (!FiguresAreOfRange() || base.index < figures_from_) return;
   if (!freeze_.IsNone()) return;  // nothing may follow a Freeze; whoever takes it in counts
+  const PartitionStatistics& guess = base.statistics;
   const auto correct = [](uint64_t* now, uint64_t guessed, uint64_t counted) {
     *now += counted - guessed;
   };
-  correct(&evaluated_.item_count, base.item_count, exact.item_count);
-  correct(&evaluated_.item_bytes, base.item_bytes, exact.item_bytes);
+  correct(&evaluated_.item_count, guess.item_count, exact.item_count);
+  correct(&evaluated_.item_bytes, guess.item_bytes, exact.item_bytes);
   for (size_t i = 0; i < evaluated_.local_indexes.size(); ++i) {
     auto& index = evaluated_.local_indexes[i];
-    correct(&index.entry_count, base.local_indexes[i].entry_count,
+    correct(&index.entry_count, guess.local_indexes[i].entry_count,
             exact.local_indexes[i].entry_count);
-    correct(&index.entry_bytes, base.local_indexes[i].entry_bytes,
+    correct(&index.entry_bytes, guess.local_indexes[i].entry_bytes,
             exact.local_indexes[i].entry_bytes);
   }
   evaluated_.estimated = false;

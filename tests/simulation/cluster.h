@@ -110,6 +110,7 @@ class Cluster {
   Process* ProcessOf(NodeId node);
 
   Scheduler& scheduler() { return scheduler_; }
+  Executors& executors() { return executors_; }
   Random& random() { return random_; }
   Truth& truth() { return truth_; }
   const Profile& profile() const { return profile_; }
@@ -211,6 +212,7 @@ class Cluster {
   void Heal();
 
   std::unique_ptr<ShippedWorld> world_;  ///< first: it outlives all that may name it
+  Executors executors_;                  ///< and they what is in the schedule
   const uint64_t seed_;
   Random random_;
   Scheduler scheduler_;

@@ -360,6 +360,7 @@ struct Coordinators::Candidate {
 
 Coordinators::Coordinators(Cluster* cluster, size_t candidates)
     : cluster_(cluster),
+      io_(cluster->executors().Make()),
       timers_(std::make_unique<SimulatedTimers>(&cluster->scheduler())),
       clock_(std::make_unique<SimulatedClock>(&cluster->scheduler())) {
   proto::Cluster record;
@@ -392,7 +393,7 @@ Coordinators::Coordinators(Cluster* cluster, size_t candidates)
   for (size_t i = 0; i < candidates; ++i) {
     options.address = "coordinator-" + std::to_string(i + 1) + ":7000";
     candidates_.push_back(
-        std::make_unique<Candidate>(cluster_, timers_.get(), clock_.get(), &io_, options));
+        std::make_unique<Candidate>(cluster_, timers_.get(), clock_.get(), io_, options));
   }
   Report();
 }
@@ -408,7 +409,7 @@ Coordinators::~Coordinators() {
       CHECK(!error);
       stopped = true;
     };
-    asio::co_spawn(io_, candidate->coordinator->AsyncStop(), std::move(done));
+    asio::co_spawn(*io_, candidate->coordinator->AsyncStop(), std::move(done));
     Step();
     const Time end = scheduler.now() + seconds(60);
     while (!stopped && scheduler.RunOne(end)) Step();

@@ -27,8 +27,8 @@ class Coordinators {
 
   /// After every step of the schedule.
   void Step() {
-    io_.restart();
-    io_.poll();
+    io_->restart();
+    io_->poll();
   }
   /// A node has begun another life, or ended one.
   void Started(const Node& node);
@@ -57,7 +57,7 @@ class Coordinators {
   proto::ReportLoadRequest ReportOf(const Node& node);
 
   Cluster* const cluster_;
-  boost::asio::io_context io_{1};
+  boost::asio::io_context* const io_;
   const std::unique_ptr<SimulatedTimers> timers_;
   const std::unique_ptr<SimulatedClock> clock_;
   std::vector<std::unique_ptr<Candidate>> candidates_;

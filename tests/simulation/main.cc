@@ -9,7 +9,6 @@
 #include "common/log.h"
 #include "tests/simulation/cluster.h"
 #include "tests/simulation/runner.h"
-#include "tests/simulation/shipped_world.h"
 
 // simulation                 everything that ./x test runs: scenarios, seeds, mutations
 // simulation --seeds N       that many seeds, from --first on, or for --seconds if that is longer
@@ -138,7 +137,7 @@ bool WriteJson(const std::string& path, const std::vector<Result>& results) {
 
 int Usage() {
   std::cerr << "usage: simulation [--seeds N] [--first N] [--seconds N] [--jobs N] [--seed N [-v]] "
-               "[--shipped] [--scenarios] [--mutations] [--figures] "
+               "[--shipped] [--scenarios] [--mutations] "
                "[--mutation NAME] [--json FILE]\n";
   return 2;
 }
@@ -163,8 +162,6 @@ int main(int argc, char** argv) {
       only_scenarios = true;
     } else if (flag == "--mutations") {
       only_mutations = true;
-    } else if (flag == "--figures") {
-      check_figures = true;
     } else if (flag == "--shipped") {
       options.shipped = true;
     } else if (i + 1 >= argc) {

@@ -77,7 +77,7 @@ class Process::Shipped final : private partition::PartitionHost {
   Shipped(Process* process, ShippedWorld* world);
   ~Shipped();
 
-  boost::asio::io_context* io() { return &io_; }
+  boost::asio::io_context* io() { return io_; }
   StoreDisks& disks() { return world_->disks(); }
   /// Once the process has its parts.
   void Start(transport::Transport* link, replica::CheckpointSender* sender);
@@ -126,7 +126,7 @@ class Process::Shipped final : private partition::PartitionHost {
   ShippedWorld* const world_;
   const std::thread::id thread_ = std::this_thread::get_id();
   const std::string root_;
-  boost::asio::io_context io_{1};
+  boost::asio::io_context* const io_;
   partition::PartitionEnvironment* const environment_;
   std::atomic<bool> disk_low_{false};
   std::map<PartitionId, std::unique_ptr<PartitionMachine>> opening_;

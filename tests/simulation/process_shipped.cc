@@ -109,13 +109,10 @@ Process::Shipped::Shipped(Process* process, ShippedWorld* world)
     : process_(process),
       world_(world),
       root_(world->disks().Begin(process->id())),
+      io_(process->cluster_->executors().Make()),
       environment_(world->NewEnvironment()) {}
 
-Process::Shipped::~Shipped() {
-  // Before the executor that they refer to.
-  opening_.clear();
-  removed_.clear();
-}
+Process::Shipped::~Shipped() = default;
 
 void Process::Shipped::Start(transport::Transport* link, replica::CheckpointSender* sender) {
   environment_->node = process_->id();
@@ -176,8 +173,8 @@ void Process::Shipped::Poll() {
       foreign.swap(foreign_);
     }
     for (auto& work : foreign) (void)process_->home_->Block(std::move(work));
-    io_.restart();
-    if (io_.poll() == 0 && foreign.empty()) return;
+    io_->restart();
+    if (io_->poll() == 0 && foreign.empty()) return;
   }
 }
 
@@ -242,7 +239,7 @@ void Process::Shipped::Open(PartitionId partition, ReplicaId replica,
                                          world_->schema(), partition, configuration, revision);
   PartitionMachine* const raw = machine.get();
   opening_[partition] = std::move(machine);
-  raw->Start(&io_);
+  raw->Start(io_);
 }
 
 /// Those that have got their replica are hosted from now on.
@@ -301,7 +298,7 @@ void Process::Shipped::Remove(PartitionId partition) {
   machine->partition()->RemoveFilesOnClose();
   PartitionMachine* const raw = machine.get();
   removed_.push_back(std::move(machine));
-  asio::co_spawn(io_, Stop(raw->partition()),
+  asio::co_spawn(*io_, Stop(raw->partition()),
                  [this, process = process_, raw, partition](std::exception_ptr failed) {
                    CHECK(failed == nullptr);
                    if (!process->alive()) return;

@@ -1,5 +1,6 @@
 #include "tests/simulation/runner.h"
 
+#include <execinfo.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -40,6 +41,7 @@ struct Shared {
   std::atomic<uint64_t> jobs{0};
   std::atomic<uint64_t> steps{0};
   std::atomic<uint64_t> current[kMaxJobs];
+  std::atomic<uint64_t> before[kMaxJobs];  ///< seeds that the same process ran before that one
   Failure failed[kMaxFailures];
 };
 
@@ -57,10 +59,36 @@ void Note(Shared* shared, uint64_t seed, const std::string& error) {
   std::strncpy(shared->failed[place].error, error.c_str(), kErrorBytes - 1);
 }
 
+/// Says where a process dies that nobody meant to, then lets it.
+void OnDeadlySignal(int signal) {
+  constexpr std::string_view kWhere = "the process dies here:\n";
+  (void)!::write(STDERR_FILENO, kWhere.data(), kWhere.size());
+  void* frames[64];
+  ::backtrace_symbols_fd(frames, ::backtrace(frames, 64), STDERR_FILENO);
+  ::raise(signal);  // by default from now on: SA_RESETHAND
+}
+
+/// A death may hang on what ran before in the same process: then no replay finds it again.
+/// (Sanitizers say more.)
+void SayWhereItDies() {
+#ifndef ONGGI_SANITIZED
+  void* frame;
+  (void)::backtrace(&frame, 1);  // loads what it needs while that is still possible
+  static char stack[1 << 16];    // the usual one may be what has run out
+  const stack_t other{stack, 0, sizeof stack};
+  CHECK(::sigaltstack(&other, nullptr) == 0);
+  struct sigaction action = {};
+  action.sa_handler = OnDeadlySignal;
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_ONSTACK | SA_NODEFER);
+  for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT})
+    CHECK(::sigaction(signal, &action, nullptr) == 0);
+#endif
+}
+
 void Quiet(group::Mutation mutation) {
   group::active_mutation = mutation;
   log::SetLevel(log::Level::kOff);
-  if (mutation == group::Mutation::kNone) return;
+  if (mutation == group::Mutation::kNone) return SayWhereItDies();
   // It is meant to die: not on the terminal, and without a core.
   CHECK(std::freopen("/dev/null", "w", stderr) != nullptr);
 }
@@ -76,12 +104,14 @@ uint64_t SeedAt(const RunOptions& options, uint64_t place) {
 void Work(const RunOptions& options, Shared* shared, size_t job,
           std::chrono::steady_clock::time_point until) {
   Quiet(options.mutation);
+  uint64_t before = 0;
   for (;;) {
     if (shared->stop || shared->failures >= kMaxFailures) return;
     const uint64_t place = shared->next++;
     if (place >= options.seeds && std::chrono::steady_clock::now() >= until) return;
     const uint64_t seed = SeedAt(options, place);
     shared->current[job] = seed;
+    shared->before[job] = before++;
     Cluster cluster(seed);
     const std::string error = cluster.Run();
     ++shared->runs;
@@ -138,7 +168,8 @@ std::vector<Report> RunSeeds(const RunOptions& options, Totals* totals) {
     const size_t job = found->second;
     running.erase(found);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) continue;
-    Note(shared, shared->current[job], Died(status));
+    Note(shared, shared->current[job],
+         Died(status) + " (it had run " + std::to_string(shared->before[job]) + " seeds before)");
     if (options.first_failure) shared->stop = true;
     start(job);  // it goes on with the next seed, if there is one
   }

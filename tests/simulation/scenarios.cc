@@ -298,6 +298,8 @@ const std::vector<Scenario>& Scenarios() {
       Seed(1496, 4, "a split cut long ago, found again inside a range that had grown"),
       Seed(816, 4, "a split whose members were replaced was not proposed again"),
       Seed(1728, 4, "giving up a merge forgot a split"),
+      Seed(1944, 4, "what was counted of the left side corrected the sum of a merge"),
+      Seed(2404, 4, "a split applied late, when it was cut, passed for the next one"),
       Seed(1676, 4, "a merge with the grant of a Freeze that its data was older than"),
   };
   return scenarios;

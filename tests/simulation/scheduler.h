@@ -1,12 +1,16 @@
 #pragma once
 
+#include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <queue>
 #include <random>
 #include <utility>
 #include <vector>
+
+#include "common/check.h"
 
 namespace onggi::simulation {
 
@@ -70,6 +74,23 @@ class Scheduler {
   Time now_{0};
   uint64_t sequence_ = 0;
   std::priority_queue<Item> queue_;
+};
+
+/// Executors of code that is written for Asio. To be destroyed after the schedule: what waits there
+/// may hold an executor's work long after whoever ran on it is gone, such as the answer to a
+/// request of a coroutine that has ended since.
+class Executors {
+ public:
+  Executors() = default;
+  Executors(const Executors&) = delete;
+  /// Nothing runs any more, nor can: what holds work is a coroutine that nobody ends.
+  ~Executors() {
+    for (const boost::asio::io_context& context : contexts_) CHECK(context.stopped());
+  }
+  boost::asio::io_context* Make() { return &contexts_.emplace_back(1); }
+
+ private:
+  std::deque<boost::asio::io_context> contexts_;
 };
 
 }  // namespace onggi::simulation

@@ -15,10 +15,6 @@
 
 namespace onggi::simulation {
 
-/// Whether figures are compared with the items (--figures). Not by default: about one seed in 1,500
-/// finds them wrong after a merge (1944 and 2404 do), and that fault is not mended yet.
-inline bool check_figures = false;
-
 /// What the shipped partitions of a cluster stand on, and how the simulation's keys and versions
 /// look as items. Outlives all of them.
 ///

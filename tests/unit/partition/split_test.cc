@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <future>
 #include <thread>
 
@@ -177,6 +178,69 @@ TEST_F(Split, ThatIsAppliedInDoubtIsAskedForAfterIt) {
       << cluster_->Describe(1);
   EXPECT_EQ(cluster_->Configuration(1).range_end, key);
   ExpectFilled();
+}
+
+/// Who has applied a split when the key showed it already leads the next one: what was cut must not
+/// pass for what is being cut, or the key's next change would end the refusal of writes past it.
+TEST_F(Split, ThatIsAppliedLateSaysNothingOfTheNext) {
+  Open();
+  Fill();
+  ClusterNode& late = cluster_->node(3);
+  {
+    HeldPool held(&late.blocking());
+    const Status split = AskSplit(MiddleKey());
+    ASSERT_TRUE(split.ok()) << split.ToString() << cluster_->Describe(1);
+    const Revision cut = cluster_->Known(1, 1)->revision;
+    const auto partition = late.Find(1);
+    ASSERT_TRUE(partition.ok());
+    ASSERT_TRUE(Eventually([&] { return (*partition)->configuration()->revision >= cut; }));
+    ASSERT_TRUE(OnHome(late, [&] { return (*partition)->replica()->state_lent(); }));
+  }
+  ASSERT_TRUE(Eventually([&] {
+    auto work = Primary(1).manager().TransferPrimary(
+        PartitionId(1), {NodeId(3), ReplicaId(30)},
+        std::chrono::steady_clock::now() + std::chrono::seconds(2));
+    (void)Await(Primary(1).executor(), std::move(work));
+    return &Primary(1) == &late;
+  }));
+  ASSERT_TRUE(Put(0, "v0").ok());
+  const auto partition = late.Find(1);
+  ASSERT_TRUE(partition.ok());
+  ASSERT_TRUE(Eventually([&] { return (*partition)->serving(); }));
+
+  std::vector<std::string> keys;
+  for (int i = 0; i < kItems; ++i) keys.push_back(KeyOf(i));
+  std::sort(keys.begin(), keys.end());
+  SplitRecord record;
+  record.key = keys[kItems / 4];
+  record.child = PartitionId(3);
+  for (const group::Member& member : cluster_->Configuration(1).in_sync) {
+    record.child_replicas[member] = ReplicaId(300 + member.node.value);
+  }
+  HeldPool held(&late.blocking());
+  const Status asked = OnHome(late, [&] { return (*partition)->ProposeSplit(record); });
+  ASSERT_TRUE(asked.ok()) << asked.ToString();
+  ASSERT_TRUE(Eventually(
+      [&] { return OnHome(late, [&] { return (*partition)->replica()->state_lent(); }); }));
+  ASSERT_TRUE(cluster_->Swap(1, [](group::Configuration* configuration) {
+    configuration->learners.push_back({NodeId(8), ReplicaId(800)});
+  }));
+  const Revision changed = cluster_->Known(1, 1)->revision;
+  ASSERT_TRUE(Eventually([&] { return (*partition)->configuration()->revision >= changed; }));
+  int past = 0;
+  while (KeyOf(past) < record.key || KeyOf(past) >= MiddleKey()) ++past;
+  const auto write = Node::Make(
+      Kind::kPut, Item({{"p", S("p" + std::to_string(past))}, {"s", S("s")}, {"v", S("w")}}));
+  auto written = std::async(std::launch::async, [&] { return late.Write(*partition, write); });
+  EXPECT_EQ(written.wait_for(std::chrono::seconds(2)), std::future_status::ready);
+  held.Release();
+  EXPECT_EQ(written.get().status.code(), Code::kNotPrimary);
+  ASSERT_TRUE(Eventually([&] { return cluster_->Known(1, 3).has_value(); }))
+      << cluster_->Describe(1);
+  EXPECT_EQ(cluster_->Configuration(1).range_end, record.key);
+  EXPECT_TRUE(Eventually([&] { return !Figures(1).estimated; }));
+  EXPECT_EQ(Figures(1).item_count,
+            static_cast<uint64_t>(kItems / 4 + (Node::Key("a", "0") < record.key)));
 }
 
 /// RocksDB has been seen to say of a store whose disk had been full that it was copied, when it was
