@@ -37,7 +37,7 @@ def build(tree, *targets):
 
 
 skipped_tests = []
-failures = []  # (test, the end of what it said)
+failures = []  # (test, what it said)
 
 
 def read_junit(path):
@@ -154,7 +154,7 @@ def fuzz():
         if code != 0:
             print(text[-4000:])
             failed += 1
-            failures.append((name, text[-1000:]))
+            failures.append((name, "\n".join(text.splitlines()[-12:])))
         else:
             passed += 1
 
@@ -191,6 +191,7 @@ def simulation():
     binary = ROOT / "build" / "release" / "tests" / "simulation" / "simulation"
     command([binary, "--json", report, *simulation_arguments])
     if not report.exists():
+        failures.append((report.stem, "left no results"))
         return 0, 1
     results = json.loads(report.read_text(), strict=False)["results"]
     wrong = [result for result in results if result["error"]]

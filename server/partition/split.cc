@@ -67,7 +67,8 @@ Status Partition::ProposeSplit(SplitRecord record) {
   if (!freeze_.IsNone() || absorbing_ != LogIndex() || grant_ != Revision()) {
     return Unavailable("a merge is under way");
   }
-  if (split_.has_value() && Uncut(*split_)) {
+  const bool again = split_.has_value() && Uncut(*split_);
+  if (again) {
     if (split_->child != record.child || split_->key != record.key) {
       return Unavailable("another split is under way");
     }
@@ -87,7 +88,6 @@ Status Partition::ProposeSplit(SplitRecord record) {
   }
   CloseBatch();
   if (!effects_.empty()) return Unavailable("a batch waits for the log");
-  const bool again = split_.has_value() && Uncut(*split_);
   if (again) {
     record.left = evaluated_;
     record.right = split_->right;

@@ -57,12 +57,12 @@ inline Revision RevisionOf(const RouteMap::RoutePtr& route) {
   return route == nullptr ? Revision() : route->revision;
 }
 
-/// A node that has nothing of a partition which the map gives it: one of the two is behind, and that
-/// says nothing about the table. Where the table is gone, the map will say so.
+/// A node that has nothing of a partition which the map gives it: one of the two is behind, and
+/// that says nothing about the table. Where the table is gone, the map will say so.
 inline void BlameTheNode(Revision route, Status* status) {
   if (status->code() == Code::kNotFound && route != Revision()) {
-    *status = Unavailable("the node that holds the partition does not know it: " +
-                          status->message());
+    *status =
+        Unavailable("the node that holds the partition does not know it: " + status->message());
   }
 }
 

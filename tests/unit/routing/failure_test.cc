@@ -127,8 +127,7 @@ TEST_F(Failure, ANodeThatKnowsLessThanTheMapSaysNothingAboutTheTable) {
   const auto read = node(1).Get(record.id(), Key(0), true, milliseconds(300));
   EXPECT_EQ(read.status.code(), Code::kUnavailable) << read.status.ToString();
   EXPECT_GE(steady_clock::now() - start, milliseconds(290));
-  const auto write =
-      node(1).WriteOne(record.id(), Cluster::Put(keys_[0], "s"), milliseconds(300));
+  const auto write = node(1).WriteOne(record.id(), Cluster::Put(keys_[0], "s"), milliseconds(300));
   EXPECT_EQ(write.status.code(), Code::kUnavailable) << write.status.ToString();
 }
 
