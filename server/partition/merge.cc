@@ -217,6 +217,11 @@ Status Partition::ProposeAbsorb(AbsorbRecord record, Revision grant) {
     return {Code::kNotPrimary, "the partition is not served here now"};
   }
   if (absorb_.has_value() && absorb_->right == record.right && absorb_->freeze == record.freeze) {
+    // Refused once, and a Split proposed since: the key would grow past it, and Merged forget it.
+    const bool kept = replica_->group().configuration().range_end == absorb_->start;
+    if (kept && (!admit_end_.empty() || (split_.has_value() && Uncut(*split_)))) {
+      return Unavailable("a split is under way");
+    }
     grant_ = grant;
     FinishMerge();
     return Status::Ok();

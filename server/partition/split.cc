@@ -64,7 +64,9 @@ Status Partition::ProposeSplit(SplitRecord record) {
     return {Code::kNotPrimary, "the partition is not served here now"};
   }
   const group::Configuration& configuration = replica_->group().configuration();
-  if (!freeze_.IsNone() || absorbing_ != LogIndex() || grant_ != Revision()) {
+  // The key has grown and Merged is not applied: it would forget a Split before it.
+  const bool grown = absorb_.has_value() && configuration.range_end == absorb_->end;
+  if (!freeze_.IsNone() || absorbing_ != LogIndex() || grant_ != Revision() || grown) {
     return Unavailable("a merge is under way");
   }
   const bool again = split_.has_value() && Uncut(*split_);

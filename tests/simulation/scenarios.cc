@@ -300,6 +300,7 @@ const std::vector<Scenario>& Scenarios() {
       Seed(1728, 4, "giving up a merge forgot a split"),
       Seed(1944, 4, "what was counted of the left side corrected the sum of a merge"),
       Seed(2404, 4, "a split applied late, when it was cut, passed for the next one"),
+      Seed(70664, 4, "a merge was granted again while a split was proposed, and forgot the split"),
       Seed(1676, 4, "a merge with the grant of a Freeze that its data was older than"),
   };
   return scenarios;
