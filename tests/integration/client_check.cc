@@ -156,6 +156,7 @@ void Batches(client::Client& db, const std::string& table) {
   }
   EXPECT(Get(db.Call(write)).unprocessed_items().empty());
   v1::BatchGetItemRequest read;
+  (*read.mutable_request_items())[table].set_consistent_read(true);
   for (int i = 0; i < 30; ++i) {
     *(*read.mutable_request_items())[table].add_keys() =
         client::MakeItem({{"pk", "batch"}, {"sk", i}});
