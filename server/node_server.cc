@@ -136,7 +136,7 @@ Status NodeServer::StartReplication() {
 
   rpc::MessageStream::Options stream_options;
   if (!tls_.disabled()) {
-    ASSIGN_OR_RETURN(stream_options.tls, rpc::TlsSessions::Load(tls_));
+    ASSIGN_OR_RETURN(stream_options.tls, rpc::LoadCertificateFiles(tls_));
   }
   peer_io_ = std::make_unique<IoPool>(1, "peer");
   peer_server_ = std::make_unique<rpc::StreamServer>(peer_io_.get(), stream_options);

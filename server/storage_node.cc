@@ -51,7 +51,8 @@ StorageNode::~StorageNode() = default;
 
 Status StorageNode::LoadCertificate() {
   if (options_.aws_tls_cert.empty()) return Status::Ok();
-  ASSIGN_OR_RETURN(aws_tls_, http::TlsContext::Load({options_.aws_tls_cert, options_.aws_tls_key}));
+  ASSIGN_OR_RETURN(aws_tls_, tls::CertificateFiles::Load(
+                                 {options_.aws_tls_cert, options_.aws_tls_key}, tls::kHttp1));
   return Status::Ok();
 }
 

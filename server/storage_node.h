@@ -6,10 +6,10 @@
 
 #include "common/http/admin.h"
 #include "common/http/server.h"
-#include "common/http/tls.h"
 #include "common/metrics.h"
 #include "common/runtime.h"
 #include "common/status.h"
+#include "common/tls/certificate_files.h"
 #include "replication/log/log_store.h"
 #include "replication/metadata/metadata_store.h"
 #include "server/dynamodb/api.h"
@@ -100,7 +100,7 @@ class StorageNode final {
 
   const ServerOptions& options_;
   metrics::Registry& registry_;
-  std::shared_ptr<http::TlsContext> aws_tls_;
+  std::shared_ptr<tls::CertificateFiles> aws_tls_;
   std::unique_ptr<storage::DataDirectory> data_;
   std::unique_ptr<storage::DiskWatch> disk_;
   std::unique_ptr<IoPool> io_;

@@ -17,8 +17,8 @@
 
 #include "common/http/request_reader.h"
 #include "common/http/server.h"
-#include "common/http/tls.h"
 #include "common/metrics.h"
+#include "common/tls/stream.h"
 
 namespace onggi::http {
 
@@ -140,7 +140,7 @@ class Worker {
 /// socket to be readable or writable, or a handler; whoever completes it goes on or deletes the
 /// connection.
 ///
-/// With TLS (common/http/tls.h) it begins with a handshake (handshake.cc); from then on only the
+/// With TLS (common/tls/stream.h) it begins with a handshake (handshake.cc); from then on only the
 /// two calls that touch the socket differ, Receive and Send.
 class Connection {
  public:

@@ -4,6 +4,7 @@
 
 #include "common/http/connection.h"
 #include "common/log.h"
+#include "common/tls/certificate_files.h"
 
 /// How a connection begins where the server speaks TLS: it has header_timeout for the handshake,
 /// and costs nothing of OpenSSL's before its first byte.
@@ -67,7 +68,7 @@ bool Connection::BeginTls() {
     Process();
     return false;
   }
-  tls_ = worker_.shared_.options.tls->NewStream(socket_.native_handle());
+  tls_ = worker_.shared_.options.tls->Accept(socket_.native_handle());
   if (tls_ == nullptr) Close();
   return tls_ != nullptr;
 }

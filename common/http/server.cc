@@ -16,6 +16,7 @@
 #include "common/check.h"
 #include "common/http/connection.h"
 #include "common/log.h"
+#include "common/tls/certificate_files.h"
 
 namespace onggi::http {
 namespace {
@@ -83,7 +84,7 @@ class Server::Impl {
         acceptor_(pool.executor(0)),
         retry_(pool.executor(0)) {
     if (registry != nullptr) {
-      const std::shared_ptr<TlsContext>& tls = shared_.options.tls;
+      const std::shared_ptr<tls::CertificateFiles>& tls = shared_.options.tls;
       shared_.metrics.Register(*registry, shared_.options.name, tls != nullptr);
       const metrics::Labels labels = {{"endpoint", shared_.options.name}};
       open_gauge_ = &registry->AddGauge("onggi_http_connections", "Open connections.", labels);

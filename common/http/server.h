@@ -17,9 +17,11 @@ namespace onggi::metrics {
 class Registry;
 }
 
-namespace onggi::http {
+namespace onggi::tls {
+class CertificateFiles;
+}
 
-class TlsContext;
+namespace onggi::http {
 
 /// Why the server itself must answer. The API layer words the answer (Handler::HandleError).
 enum class ServerError : uint8_t {
@@ -86,7 +88,7 @@ struct ServerOptions {
   std::chrono::milliseconds linger_timeout{2'000};  ///< for a refused client to read the answer
   std::chrono::milliseconds tick{100};              ///< how coarsely timeouts are noticed
   std::string server_header = "Server";             ///< value of the Server header; empty: none
-  std::shared_ptr<TlsContext> tls;                  ///< nullptr: plain HTTP
+  std::shared_ptr<tls::CertificateFiles> tls;       ///< nullptr: plain HTTP
   /// Prefix of metric names is onggi_http_, with the label endpoint=<name>.
   std::string name = "aws";
 };

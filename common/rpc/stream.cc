@@ -144,12 +144,11 @@ void MessageStream::OnConnected() {
     std::scoped_lock lock(mutex_);
     if (state_ == State::kClosed) return;
     if (options_.tls != nullptr) {
-      SSL* const ssl = acceptor_ != nullptr ? options_.tls->Accept() : options_.tls->Connect(name_);
-      if (ssl == nullptr) {
+      tls_ = acceptor_ != nullptr ? options_.tls->Accept(fd_) : options_.tls->Connect(fd_, name_);
+      if (tls_ == nullptr) {
         Close({grpc::StatusCode::RESOURCE_EXHAUSTED, "no memory for TLS"});
         return;
       }
-      tls_ = std::make_unique<tls::Stream>(ssl, fd_);
       state_ = State::kShaking;
     } else {
       StartSession();

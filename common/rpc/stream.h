@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "common/rpc/http2.h"
-#include "common/rpc/tls_sessions.h"
 #include "common/status.h"
+#include "common/tls/certificate_files.h"
 #include "common/tls/stream.h"
 
 namespace onggi::rpc {
@@ -53,7 +53,8 @@ class MessageStream final : public std::enable_shared_from_this<MessageStream> {
 
   struct Options {
     Options() {}
-    std::shared_ptr<TlsSessions> tls;  ///< null: plain text
+    /// Of mutual TLS (LoadCertificateFiles); null: plain text.
+    std::shared_ptr<tls::CertificateFiles> tls;
     size_t max_message_bytes = 64u << 20;
     /// To connect, shake hands and be called.
     std::chrono::milliseconds connect_timeout{2'000};

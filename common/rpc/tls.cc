@@ -3,8 +3,8 @@
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
 
-#include "common/pem.h"
 #include "common/text.h"
+#include "common/tls/certificate_files.h"
 
 namespace onggi::rpc {
 namespace {
@@ -14,23 +14,24 @@ using Provider = grpc::experimental::FileWatcherCertificateProvider;
 /// gRPC's file watcher only logs what is wrong with its files, and then every connection fails: say
 /// it at the start instead.
 Status CheckFiles(const TlsOptions& tls) {
-  if (!tls.ca_file.empty()) {
-    ASSIGN_OR_RETURN(const std::string text, pem::ReadFile(tls.ca_file));
-    RETURN_IF_ERROR(pem::ParseCertificates(text, tls.ca_file).status());
-  }
   if (tls.cert_file.empty() != tls.key_file.empty()) {
     return InvalidArgument("TLS: certificate and key go together");
   }
-  if (tls.cert_file.empty()) return Status::Ok();
-  ASSIGN_OR_RETURN(const std::string chain_text, pem::ReadFile(tls.cert_file));
-  ASSIGN_OR_RETURN(const auto chain, pem::ParseCertificates(chain_text, tls.cert_file));
-  ASSIGN_OR_RETURN(const std::string key_text, pem::ReadFile(tls.key_file));
-  ASSIGN_OR_RETURN(const auto key, pem::ParsePrivateKey(key_text, tls.key_file));
-  return pem::CheckPair(*chain.front(), *key, tls.cert_file, tls.key_file);
+  return tls::CertificateFiles::Check({tls.cert_file, tls.key_file, tls.ca_file});
+}
+
+/// What a server that asks for certificates cannot do without.
+Status CheckServer(const TlsOptions& tls, ClientCertificate client) {
+  if (tls.cert_file.empty()) return InvalidArgument("TLS: a server needs a certificate");
+  if (tls.ca_file.empty() && client == ClientCertificate::kRequired) {
+    return InvalidArgument("TLS: a server that asks for certificates needs their authorities");
+  }
+  return CheckFiles(tls);
 }
 
 std::shared_ptr<Provider> MakeProvider(const TlsOptions& tls) {
-  const auto seconds = static_cast<unsigned>(std::max<int64_t>(1, tls.reload_interval.count()));
+  const auto reload = std::chrono::duration_cast<std::chrono::seconds>(tls.reload_interval);
+  const auto seconds = static_cast<unsigned>(std::max<int64_t>(1, reload.count()));
   return std::make_shared<Provider>(tls.key_file, tls.cert_file, tls.ca_file, seconds);
 }
 
@@ -50,11 +51,7 @@ Result<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(const T
 Result<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(const TlsOptions& tls,
                                                                        ClientCertificate client) {
   if (tls.disabled()) return grpc::InsecureServerCredentials();
-  if (tls.cert_file.empty()) return InvalidArgument("TLS: a server needs a certificate");
-  if (tls.ca_file.empty() && client == ClientCertificate::kRequired) {
-    return InvalidArgument("TLS: a server that asks for certificates needs their authorities");
-  }
-  RETURN_IF_ERROR(CheckFiles(tls));
+  RETURN_IF_ERROR(CheckServer(tls, client));
   grpc::experimental::TlsServerCredentialsOptions options(MakeProvider(tls));
   options.watch_identity_key_cert_pairs();
   if (!tls.ca_file.empty()) {
@@ -64,6 +61,13 @@ Result<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(const Tls
                                       : GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY);
   }
   return grpc::experimental::TlsServerCredentials(options);
+}
+
+Result<std::shared_ptr<tls::CertificateFiles>> LoadCertificateFiles(const TlsOptions& tls) {
+  RETURN_IF_ERROR(CheckServer(tls, ClientCertificate::kRequired));
+  tls::CertificatePaths paths(tls.cert_file, tls.key_file, tls.ca_file);
+  paths.poll_interval = tls.reload_interval;
+  return tls::CertificateFiles::Load(paths, tls::kHttp2);
 }
 
 std::vector<std::string> PeerNames(const grpc::AuthContext& context) {

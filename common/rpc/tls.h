@@ -12,6 +12,10 @@
 
 #include "common/status.h"
 
+namespace onggi::tls {
+class CertificateFiles;
+}
+
 namespace onggi::rpc {
 
 /// Where the PEM files of TLS are. The files are read again every `reload_interval`: new
@@ -25,7 +29,7 @@ struct TlsOptions {
   std::string ca_file;    ///< authorities that a peer's certificate must come from
   std::string cert_file;  ///< our chain, leaf first; a client may have none
   std::string key_file;   ///< of the leaf; goes with cert_file
-  std::chrono::seconds reload_interval{60};
+  std::chrono::milliseconds reload_interval{60'000};  ///< gRPC's library: in whole seconds
 
   /// No file is named: plain text.
   bool disabled() const { return ca_file.empty() && cert_file.empty() && key_file.empty(); }
@@ -45,6 +49,10 @@ enum class ClientCertificate : uint8_t {
 /// Credentials of a server; errors as above, and without cert_file (unless disabled).
 Result<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(
     const TlsOptions& tls, ClientCertificate client = ClientCertificate::kRequired);
+
+/// The files for streams that this process carries itself (rpc::MessageStream): both ends show a
+/// certificate and check the other's. Errors as above, and without authorities.
+Result<std::shared_ptr<tls::CertificateFiles>> LoadCertificateFiles(const TlsOptions& tls);
 
 /// The names in the other side's certificate: DNS and address alternatives, and its common name.
 /// Empty without TLS or certificate.

@@ -77,9 +77,13 @@ class Stream {
   std::string_view error_;
 };
 
+/// Protocols as ALPN names them (RFC 7301), their length before them.
+inline constexpr unsigned char kHttp1[] = "\x08http/1.1";
+inline constexpr unsigned char kHttp2[] = "\x02h2";
+
 /// What every context has in common: TLS 1.2 and 1.3 with forward secrecy and AEAD only, no
-/// renegotiation, partial writes, and `protocol` as the only one spoken (ALPN, RFC 7301; its
-/// length before it; it lives as long as the context). nullptr when there is no memory.
+/// renegotiation, partial writes, and `protocol` as the only one spoken (ALPN, as above; it
+/// lives as long as the context). nullptr when there is no memory.
 SSL_CTX* NewContext(const SSL_METHOD* method, const unsigned char* protocol);
 
 /// OpenSSL's word for what went wrong last, which is constant memory; empties its queue.

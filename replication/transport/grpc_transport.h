@@ -26,7 +26,7 @@ struct TransportOptions {
   uint64_t boot = 0;  ///< of this process, never 0
   std::string software_version;
   /// Of the connections that this node dials; null: plain text, and no names are checked.
-  std::shared_ptr<rpc::TlsSessions> tls;
+  std::shared_ptr<tls::CertificateFiles> tls;
   IoPool* io = nullptr;  ///< whose threads the dialed streams run on; outlives the transport
   /// Messages that one of these threads sends are written once what is ready to run on it has run:
   /// they share a frame. Null: each is written as it is sent. Runs nothing more when the transport

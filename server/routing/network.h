@@ -42,7 +42,7 @@ struct NetworkOptions {
   std::string zone;
   std::string cluster_id;
   uint64_t boot = 0;                      ///< random for each process, never 0
-  std::shared_ptr<rpc::TlsSessions> tls;  ///< null: plain text
+  std::shared_ptr<tls::CertificateFiles> tls;  ///< null: plain text
   IoPool* io = nullptr;  ///< whose threads the dialed streams run on; outlives the network
   ConnectionLimits limits;
   /// What this node says it speaks; a peer without a version in common is refused.

@@ -17,6 +17,7 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/server.h"
 #include "common/rpc/stream_server.h"
+#include "common/rpc/tls.h"
 #include "tests/unit/transport/certificates.h"
 
 namespace onggi::rpc {
@@ -385,7 +386,7 @@ class MessageStreamTls : public MessageStreamTest {
  protected:
   static MessageStream::Options With(const TlsOptions& tls) {
     MessageStream::Options options;
-    auto loaded = TlsSessions::Load(tls);
+    auto loaded = LoadCertificateFiles(tls);
     CHECK_MSG(loaded.ok(), loaded.status().ToString());
     options.tls = *std::move(loaded);
     return options;
@@ -395,19 +396,33 @@ class MessageStreamTls : public MessageStreamTest {
     const std::string path = directory_.path() + "/" + node + "/";
     std::filesystem::create_directory(path);
     TlsOptions own(path + "ca.crt", path + "tls.crt", path + "tls.key");
-    own.reload_interval = 0s;
-    Replace(own, tls);
+    own.reload_interval = 10ms;
+    Copy(tls.ca_file, own.ca_file);
+    Copy(tls.cert_file, own.cert_file);
+    Copy(tls.key_file, own.key_file);
     return own;
   }
-  /// As an administrator does, one file after the other.
-  static void Replace(const TlsOptions& tls, const TlsOptions& by) {
-    const auto copy = [](const std::string& from, const std::string& to) {
-      std::filesystem::copy_file(from, to + ".new");
-      std::filesystem::rename(to + ".new", to);
+  static void Copy(const std::string& from, const std::string& to) {
+    std::filesystem::copy_file(from, to + ".new");
+    std::filesystem::rename(to + ".new", to);
+  }
+  /// Replaces the files `tls`, which `options` use, as an administrator does: the authorities (if
+  /// they are others), then the pair. Returns when they have been taken.
+  static void Replace(const TlsOptions& tls, const MessageStream::Options& options,
+                      const TlsOptions& by, bool authorities) {
+    const auto taken = [&, files = options.tls.get()](const std::function<void()>& replace) {
+      const uint64_t before = files->generation();
+      replace();
+      for (int i = 0; i < 1000 && files->generation() == before; ++i) {
+        std::this_thread::sleep_for(10ms);
+      }
+      ASSERT_EQ(files->generation(), before + 1);
     };
-    copy(by.ca_file, tls.ca_file);
-    copy(by.cert_file, tls.cert_file);
-    copy(by.key_file, tls.key_file);
+    if (authorities) taken([&] { Copy(by.ca_file, tls.ca_file); });
+    taken([&] {
+      Copy(by.cert_file, tls.cert_file);
+      Copy(by.key_file, tls.key_file);
+    });
   }
   TestDirectory directory_;
   TestAuthority authority_{directory_.path()};
@@ -445,28 +460,10 @@ TEST_F(MessageStreamTls, ACertificateOfAnotherNameOrAuthorityIsRefused) {
   EXPECT_TRUE(answered_.empty());
 }
 
-TEST_F(MessageStreamTls, ARenewedCertificateIsUsedWithoutARestart) {
-  TlsOptions served = authority_.Issue("node-b");
-  served.reload_interval = 0s;
-  const auto options = With(served);
-  Serve(options);
-  const auto as_a = With(authority_.Issue("node-a"));
-  ASSERT_TRUE(Dial(as_a, "node-b")->Write("old"));
-  ASSERT_NE(Answered(0), nullptr);
-  const TlsOptions renewed = authority_.Issue("node-b2");
-  const auto copy = std::filesystem::copy_options::overwrite_existing;
-  // Only one of the two yet: the pair from before stays.
-  std::filesystem::copy_file(renewed.cert_file, served.cert_file, copy);
-  ASSERT_TRUE(Dial(as_a, "node-b")->Write("half"));
-  ASSERT_NE(Answered(1), nullptr);
-  std::filesystem::copy_file(renewed.key_file, served.key_file, copy);
-  ASSERT_TRUE(Dial(as_a, "node-b2")->Write("new"));
-  ASSERT_NE(Answered(2), nullptr);
-}
-
 TEST_F(MessageStreamTls, AStreamOutlivesTheChangeOfTheAuthority) {
   const TlsOptions b = Own(authority_.Issue("node-b"), "b");
-  Serve(With(b));
+  const auto as_b = With(b);
+  Serve(as_b);
   const TlsOptions a = authority_.Issue("node-a");
   const auto lasting = Dial(With(a), "node-b");
   ASSERT_TRUE(lasting->Write("before"));
@@ -477,7 +474,7 @@ TEST_F(MessageStreamTls, AStreamOutlivesTheChangeOfTheAuthority) {
   };
 
   const TestAuthority other(directory_.path(), "other");
-  Replace(b, other.Issue("node-b2"));
+  Replace(b, as_b, other.Issue("node-b2"), true);
   const TlsOptions renewed = other.Issue("node-a2");
   const auto fresh = Dial(With(renewed), "node-b2");
   ASSERT_TRUE(fresh->Write("after"));
@@ -504,18 +501,18 @@ TEST_F(MessageStreamTls, AStreamOutlivesTheChangeOfTheAuthority) {
 TEST_F(MessageStreamTls, ACallerShowsItsRenewedCertificate) {
   Serve(With(authority_.Issue("node-b")));
   const TlsOptions a = Own(authority_.Issue("node-a"), "a");
-  const auto options = With(a);
-  const auto lasting = Dial(options, "node-b");
+  const auto as_a = With(a);
+  const auto lasting = Dial(as_a, "node-b");
   ASSERT_TRUE(lasting->Write("before"));
   ASSERT_NE(Answered(0), nullptr);
-  Replace(a, authority_.Issue("node-a2"));
-  ASSERT_TRUE(Dial(options, "node-b")->Write("after"));
+  Replace(a, as_a, authority_.Issue("node-a2"), false);
+  ASSERT_TRUE(Dial(as_a, "node-b")->Write("after"));
   ASSERT_NE(Answered(1), nullptr);
   EXPECT_TRUE(IsNamed(Answered(1)->stream->peer_names(), "node-a2"));
   // Whom it trusts is read again too.
   const TestAuthority other(directory_.path(), "other");
-  Replace(a, other.Issue("node-a3"));
-  EXPECT_THAT(Dial(options, "node-b")->WaitEnd().error_message(),
+  Replace(a, as_a, other.Issue("node-a3"), true);
+  EXPECT_THAT(Dial(as_a, "node-b")->WaitEnd().error_message(),
               HasSubstr("certificate verify failed"));
   ASSERT_TRUE(lasting->Write("still there"));
   EXPECT_TRUE(Answered(0)->WaitCount(2));
@@ -524,7 +521,7 @@ TEST_F(MessageStreamTls, ACallerShowsItsRenewedCertificate) {
 TEST_F(MessageStreamTls, FilesThatCannotServeAreNamed) {
   const TlsOptions good = authority_.Issue("node-a");
   const auto message = [](const TlsOptions& tls) {
-    return TlsSessions::Load(tls).status().message();
+    return LoadCertificateFiles(tls).status().message();
   };
   EXPECT_THAT(message({good.ca_file, "", ""}), HasSubstr("a server needs a certificate"));
   EXPECT_THAT(message({"", good.cert_file, good.key_file}), HasSubstr("needs their authorities"));

@@ -109,7 +109,7 @@ class TestNode {
   void Start(int port = 0) {
     rpc::MessageStream::Options streams;
     if (!tls_.disabled()) {
-      auto loaded = rpc::TlsSessions::Load(tls_);
+      auto loaded = rpc::LoadCertificateFiles(tls_);
       CHECK_MSG(loaded.ok(), loaded.status().ToString());
       streams.tls = options_.tls = *std::move(loaded);
     }
