@@ -142,6 +142,8 @@ class Cluster {
   ShippedWorld* world() { return world_.get(); }
   /// Entries that a shipped replica has applied, and what it holds then.
   void Observe(Process* process, PartitionId partition, Machine* machine);
+  /// Those up to `applied` alone, from the log on its disk; false if none is new, or one is wrong.
+  bool Observe(Process* process, PartitionId partition, LogIndex applied);
   /// A node whose disk was cut off in the middle of something ends there.
   void PowerLost(NodeId node);
   /// Where a split may be asked for.

@@ -253,7 +253,9 @@ void Process::Shipped::Host() {
     PartitionMachine* const machine = it->second.get();
     process_->seen_commits.erase(partition);
     const auto position = machine->partition()->PersistedPosition();
-    process_->seen_applied[partition] = position.ok() ? position->index : LogIndex();
+    // From the first entry on: the process before may have died between applying the last of them
+    // and being looked at.
+    process_->seen_applied[partition] = LogIndex();
     const auto image = process_->disk().images.find(partition);
     if (position.ok() && image != process_->disk().images.end() &&
         position->index < image->second.state.applied.index) {
@@ -396,9 +398,12 @@ bool Process::Shipped::MayCut(PartitionId partition, LogIndex up_to) {
   if (disks().IsCut(process_->id())) return false;
   PartitionMachine* const machine = Find(partition);
   if (machine == nullptr) return true;
-  process_->Observe(partition);  // while the log still has it
+  // While the log still has it: what was applied here, and what the process before had applied when
+  // it died, before anybody looked.
+  process_->Observe(partition);
   LookAtDisk();
   const auto position = machine->partition()->PersistedPosition();
+  if (position.ok()) process_->cluster_->Observe(process_, partition, position->index);
   if (!position.ok() || position->index >= up_to) return true;
   process_->truth().Fail("node " + process_->id().ToString() + " partition " +
                          partition.ToString() + ": the log is cut up to entry " + up_to.ToString() +

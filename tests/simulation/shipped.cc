@@ -134,10 +134,19 @@ void Cluster::TryLater(const std::shared_ptr<Retried>& write) {
 
 void Cluster::Observe(Process* process, PartitionId partition, Machine* machine) {
   const LogPosition applied = machine->replica().applied();
+  if (!Observe(process, partition, applied.index)) return;
+  // Not after each: the walk is not free.
+  if (applied.index.value % 4 != 0) return;
+  auto* const shipped = dynamic_cast<PartitionMachine*>(machine);
+  if (const auto held = shipped->Hold())
+    truth_.Holds(partition, applied, held->start, held->end, held->hash);
+}
+
+bool Cluster::Observe(Process* process, PartitionId partition, LogIndex applied) {
   LogIndex& seen = process->seen_applied[partition];
-  if (applied.index <= seen) return;
+  if (applied <= seen) return false;
   const auto found = process->disk().logs.find(partition);
-  for (LogIndex index(seen.value + 1); index <= applied.index; ++index.value) {
+  for (LogIndex index(seen.value + 1); index <= applied; ++index.value) {
     if (found == process->disk().logs.end() || index <= found->second.before.index ||
         index > found->second.last()) {
       // Of a checkpoint: whoever made it has applied them.
@@ -146,7 +155,7 @@ void Cluster::Observe(Process* process, PartitionId partition, Machine* machine)
         continue;
       truth_.Fail("partition " + partition.ToString() + ": node " + process->id().ToString() +
                   " has applied entry " + index.ToString() + ", which nobody has seen");
-      return;
+      return false;
     }
     const DiskLog& log = found->second;
     const log::Entry& entry = log.entries[index.value - log.before.index.value - 1];
@@ -168,12 +177,8 @@ void Cluster::Observe(Process* process, PartitionId partition, Machine* machine)
     const Status effects = partition::ForEachEffect(entry.payload, nullptr, wrote);
     if (!effects.ok()) truth_.Fail("an entry that was applied: " + effects.ToString());
   }
-  seen = applied.index;
-  // Not after each: the walk is not free.
-  if (applied.index.value % 4 != 0) return;
-  auto* const shipped = dynamic_cast<PartitionMachine*>(machine);
-  if (const auto held = shipped->Hold())
-    truth_.Holds(partition, applied, held->start, held->end, held->hash);
+  seen = applied;
+  return true;
 }
 
 /// After healing: all in sync, and nobody writes. Their stores are the same, byte for byte, and say
