@@ -156,7 +156,7 @@ Status NodeServer::StartReplication() {
   }
   transport_options.metrics = &registry_;
   transport_options.healthy = [this] { return !node_.log().Stalled(kLogStall); };
-  transport_ = std::make_unique<transport::GrpcTransport>(transport_options, &messages_);
+  transport_ = std::make_unique<transport::StreamTransport>(transport_options, &messages_);
   transport_->AddTo(peer_server_.get());
 
   checkpoint::CheckpointOptions checkpoint_options;

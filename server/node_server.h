@@ -14,7 +14,7 @@
 #include "replication/metadata/etcd_store.h"
 #include "replication/metadata/membership.h"
 #include "replication/replica/configuration_store.h"
-#include "replication/transport/grpc_transport.h"
+#include "replication/transport/stream_transport.h"
 #include "server/cluster_options.h"
 #include "server/grpc/public_services.h"
 #include "server/node/checkpoint_sender.h"
@@ -80,7 +80,7 @@ class NodeServer final {
   std::unique_ptr<IoPool> peer_io_;
   std::unique_ptr<rpc::StreamServer> peer_server_;
   std::unique_ptr<replica::DiskConfigurationStore> configurations_;
-  std::unique_ptr<transport::GrpcTransport> transport_;
+  std::unique_ptr<transport::StreamTransport> transport_;
   std::unique_ptr<checkpoint::CheckpointService> checkpoints_;
   std::unique_ptr<node::CheckpointSender> checkpoint_sender_;
   std::unique_ptr<routing::Network> network_;

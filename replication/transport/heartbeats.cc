@@ -1,11 +1,11 @@
 #include "common/log.h"
 #include "common/rpc/channel.h"
 #include "common/runtime.h"
-#include "replication/transport/grpc_transport_impl.h"
+#include "replication/transport/stream_transport_impl.h"
 
 namespace onggi::transport {
 
-void GrpcTransport::Impl::Run() {
+void StreamTransport::Impl::Run() {
   SetThreadName("transport");
   SteadyClock::time_point next_heartbeat = SteadyClock::now();
   while (!stopping_) {
@@ -26,7 +26,7 @@ void GrpcTransport::Impl::Run() {
   }
 }
 
-bool GrpcTransport::Impl::Healthy() {
+bool StreamTransport::Impl::Healthy() {
   const bool healthy = !options_.healthy || options_.healthy();
   if (healthy != healthy_) {
     if (healthy) {
@@ -38,7 +38,7 @@ bool GrpcTransport::Impl::Healthy() {
   return healthy;
 }
 
-void GrpcTransport::Impl::Attend(PeerLink* link, bool heartbeat_due, bool healthy) {
+void StreamTransport::Impl::Attend(PeerLink* link, bool heartbeat_due, bool healthy) {
   std::shared_ptr<Stream> stream;
   std::shared_ptr<Stream> late;
   std::string silent;
@@ -73,14 +73,14 @@ void GrpcTransport::Impl::Attend(PeerLink* link, bool heartbeat_due, bool health
   if (dial) Dial(link);
 }
 
-void GrpcTransport::Impl::QueueHeartbeat(PeerLink* link) {
+void StreamTransport::Impl::QueueHeartbeat(PeerLink* link) {
   std::optional<lease::Heartbeat> heartbeat =
       options_.leases->OnSendHeartbeat(link->id, lease::Now());
   std::scoped_lock lock(link->mutex);
   if (heartbeat && link->stream != nullptr) link->heartbeat = std::move(heartbeat);
 }
 
-void GrpcTransport::Impl::Dial(PeerLink* link) {
+void StreamTransport::Impl::Dial(PeerLink* link) {
   std::string endpoint;
   std::string name;
   {
@@ -100,7 +100,7 @@ void GrpcTransport::Impl::Dial(PeerLink* link) {
   stream->Begin();
 }
 
-void GrpcTransport::Impl::ClosePending() {
+void StreamTransport::Impl::ClosePending() {
   std::vector<std::shared_ptr<Stream>> late;
   {
     std::scoped_lock lock(mutex_);
@@ -114,7 +114,7 @@ void GrpcTransport::Impl::ClosePending() {
   }
 }
 
-GrpcTransport::Impl::SteadyClock::time_point GrpcTransport::Impl::NextAttention() const {
+StreamTransport::Impl::SteadyClock::time_point StreamTransport::Impl::NextAttention() const {
   SteadyClock::time_point next = SteadyClock::time_point::max();
   for (PeerLink* link : Links()) {
     std::scoped_lock lock(link->mutex);

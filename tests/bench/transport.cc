@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "replication/transport/grpc_transport.h"
+#include "replication/transport/stream_transport.h"
 
 namespace onggi::transport {
 namespace {
@@ -32,7 +32,7 @@ class Node : public MessageHandler {
     options.leases = &leases_;
     options.metrics = &metrics_;
     options.io = &io_;
-    transport = std::make_unique<GrpcTransport>(options, this);
+    transport = std::make_unique<StreamTransport>(options, this);
     transport->AddTo(&server_);
     CHECK(server_.Start("127.0.0.1:0").ok());
     transport->Start();
@@ -49,7 +49,7 @@ class Node : public MessageHandler {
 
   Peer peer() const { return Peer("127.0.0.1:" + std::to_string(server_.port()), ""); }
 
-  std::unique_ptr<GrpcTransport> transport;
+  std::unique_ptr<StreamTransport> transport;
   std::atomic<bool> connected{false};
   std::atomic<uint64_t> frames{0};
 

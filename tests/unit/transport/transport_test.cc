@@ -12,7 +12,7 @@
 #include "common/proto/replication.grpc.pb.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/stream_server.h"
-#include "replication/transport/grpc_transport.h"
+#include "replication/transport/stream_transport.h"
 #include "tests/unit/transport/certificates.h"
 
 namespace onggi::transport {
@@ -114,7 +114,7 @@ class TestNode {
       streams.tls = options_.tls = *std::move(loaded);
     }
     options_.io = &io_;
-    transport_ = std::make_unique<GrpcTransport>(options_, &recorder);
+    transport_ = std::make_unique<StreamTransport>(options_, &recorder);
     server_ = std::make_unique<rpc::StreamServer>(&io_, streams);
     transport_->AddTo(server_.get());
     const Status status = server_->Start("127.0.0.1:" + std::to_string(port));
@@ -134,7 +134,7 @@ class TestNode {
     return Peer("127.0.0.1:" + std::to_string(port()), std::move(name));
   }
   uint64_t boot() const { return options_.boot; }
-  GrpcTransport& transport() { return *transport_; }
+  StreamTransport& transport() { return *transport_; }
   lease::NodeLeases& leases() { return *leases_; }
 
   Recorder recorder;
@@ -146,7 +146,7 @@ class TestNode {
   IoPool io_{1, "peer"};
   TransportOptions options_;
   std::unique_ptr<lease::NodeLeases> leases_;
-  std::unique_ptr<GrpcTransport> transport_;
+  std::unique_ptr<StreamTransport> transport_;
   std::unique_ptr<rpc::StreamServer> server_;
 };
 
@@ -343,7 +343,7 @@ TEST(Transport, RefusesAProcessThatAnotherHasFollowed) {
 }
 
 TEST(Transport, RefusesAnotherCluster) {
-  TestNode a(1), b(2, [](TransportOptions* options) { options->cluster_id = "other"; });
+  TestNode a(1), b(2, [](TransportOptions*options) { options->cluster_id = "other"; });
   a.Start();
   b.Start();
   Introduce(a, b);
@@ -407,7 +407,7 @@ TEST(Transport, HeartbeatsGiveLeases) {
 TEST(Transport, ANodeWhoseDiskHangsIsLostWithinALease) {
   std::atomic<bool> healthy{true};
   TestNode a(1),
-      b(2, [&](TransportOptions* options) { options->healthy = [&] { return healthy.load(); }; });
+      b(2, [&](TransportOptions*options) { options->healthy = [&] { return healthy.load(); }; });
   a.Start();
   b.Start();
   Connect(a, b);

@@ -1,9 +1,9 @@
-#include "replication/transport/grpc_transport.h"
+#include "replication/transport/stream_transport.h"
 
 #include "common/check.h"
 #include "common/log.h"
 #include "common/rpc/channel.h"
-#include "replication/transport/grpc_transport_impl.h"
+#include "replication/transport/stream_transport_impl.h"
 
 namespace onggi::transport {
 namespace {
@@ -17,22 +17,23 @@ grpc::Status Refusal(const std::string& reason) {
 
 }  // namespace
 
-// GrpcTransport -----------------------------------------------------------------------------------
+// StreamTransport
+// -----------------------------------------------------------------------------------
 
-GrpcTransport::GrpcTransport(TransportOptions options, MessageHandler* handler)
+StreamTransport::StreamTransport(TransportOptions options, MessageHandler* handler)
     : impl_(std::make_unique<Impl>(std::move(options), handler)) {}
-GrpcTransport::~GrpcTransport() { Stop(); }
+StreamTransport::~StreamTransport() { Stop(); }
 
-void GrpcTransport::AddTo(rpc::StreamServer* server) { impl_->AddTo(server); }
-void GrpcTransport::Start() { impl_->Start(); }
-void GrpcTransport::Stop() { impl_->Stop(); }
-bool GrpcTransport::Send(NodeId to, GroupMessage message, uint64_t boot) {
+void StreamTransport::AddTo(rpc::StreamServer* server) { impl_->AddTo(server); }
+void StreamTransport::Start() { impl_->Start(); }
+void StreamTransport::Stop() { impl_->Stop(); }
+bool StreamTransport::Send(NodeId to, GroupMessage message, uint64_t boot) {
   return impl_->Send(to, std::move(message), boot);
 }
-bool GrpcTransport::Connected(NodeId peer) const { return impl_->Connected(peer); }
-uint64_t GrpcTransport::Boot(NodeId peer) const { return impl_->Boot(peer); }
-void GrpcTransport::SetPeers(std::map<NodeId, Peer> peers) { impl_->SetPeers(std::move(peers)); }
-std::string GrpcTransport::LastError(NodeId peer) const { return impl_->LastError(peer); }
+bool StreamTransport::Connected(NodeId peer) const { return impl_->Connected(peer); }
+uint64_t StreamTransport::Boot(NodeId peer) const { return impl_->Boot(peer); }
+void StreamTransport::SetPeers(std::map<NodeId, Peer> peers) { impl_->SetPeers(std::move(peers)); }
+std::string StreamTransport::LastError(NodeId peer) const { return impl_->LastError(peer); }
 
 // Lifecycle ---------------------------------------------------------------------------------------
 
@@ -48,7 +49,7 @@ rpc::MessageStream::Options StreamOptions(const TransportOptions& options) {
 
 }  // namespace
 
-GrpcTransport::Impl::Impl(TransportOptions options, MessageHandler* handler)
+StreamTransport::Impl::Impl(TransportOptions options, MessageHandler* handler)
     : options_(std::move(options)),
       bounds_{options_.max_queued_bytes, options_.max_frame_bytes},
       handler_(handler),
@@ -57,19 +58,19 @@ GrpcTransport::Impl::Impl(TransportOptions options, MessageHandler* handler)
   CHECK(options_.leases != nullptr && options_.metrics != nullptr && options_.io != nullptr);
 }
 
-void GrpcTransport::Impl::AddTo(rpc::StreamServer* server) {
+void StreamTransport::Impl::AddTo(rpc::StreamServer* server) {
   server->Add(kExchangeMethod, [this](const std::shared_ptr<rpc::MessageStream>& wire,
                                       grpc::Status* refusal) { return Accept(wire, refusal); });
 }
 
-void GrpcTransport::Impl::Start() {
+void StreamTransport::Impl::Start() {
   std::scoped_lock lock(mutex_);
   CHECK(!started_ && !stopping_);
   started_ = true;
   thread_ = std::thread([this] { Run(); });
 }
 
-void GrpcTransport::Impl::Stop() {
+void StreamTransport::Impl::Stop() {
   {
     std::scoped_lock lock(mutex_);
     if (stopping_.exchange(true)) return;
@@ -94,7 +95,7 @@ void GrpcTransport::Impl::Stop() {
   changed_.wait(lock, [this] { return live_.empty(); });
 }
 
-void GrpcTransport::Impl::Wake() {
+void StreamTransport::Impl::Wake() {
   {
     std::scoped_lock lock(mutex_);
     wake_ = true;
@@ -104,13 +105,13 @@ void GrpcTransport::Impl::Wake() {
 
 // Peers -------------------------------------------------------------------------------------------
 
-PeerLink* GrpcTransport::Impl::Find(NodeId peer) const {
+PeerLink* StreamTransport::Impl::Find(NodeId peer) const {
   std::shared_lock lock(links_mutex_);
   const auto it = links_.find(peer);
   return it == links_.end() ? nullptr : it->second.get();
 }
 
-std::vector<PeerLink*> GrpcTransport::Impl::Links() const {
+std::vector<PeerLink*> StreamTransport::Impl::Links() const {
   std::shared_lock lock(links_mutex_);
   std::vector<PeerLink*> links;
   links.reserve(links_.size());
@@ -118,7 +119,7 @@ std::vector<PeerLink*> GrpcTransport::Impl::Links() const {
   return links;
 }
 
-void GrpcTransport::Impl::SetPeers(std::map<NodeId, Peer> peers) {
+void StreamTransport::Impl::SetPeers(std::map<NodeId, Peer> peers) {
   peers.erase(options_.self);
   {
     std::unique_lock lock(links_mutex_);
@@ -150,7 +151,7 @@ void GrpcTransport::Impl::SetPeers(std::map<NodeId, Peer> peers) {
   Wake();
 }
 
-bool GrpcTransport::Impl::Send(NodeId to, GroupMessage message, uint64_t boot) {
+bool StreamTransport::Impl::Send(NodeId to, GroupMessage message, uint64_t boot) {
   PeerLink* link = Find(to);
   if (link == nullptr || !link->Queue(std::move(message), boot, bounds_)) return false;
   const size_t thread =
@@ -163,16 +164,16 @@ bool GrpcTransport::Impl::Send(NodeId to, GroupMessage message, uint64_t boot) {
   return true;
 }
 
-bool GrpcTransport::Impl::Connected(NodeId peer) const { return Boot(peer) != 0; }
+bool StreamTransport::Impl::Connected(NodeId peer) const { return Boot(peer) != 0; }
 
-uint64_t GrpcTransport::Impl::Boot(NodeId peer) const {
+uint64_t StreamTransport::Impl::Boot(NodeId peer) const {
   PeerLink* link = Find(peer);
   if (link == nullptr) return 0;
   std::scoped_lock lock(link->mutex);
   return link->stream != nullptr ? link->boot : 0;
 }
 
-std::string GrpcTransport::Impl::LastError(NodeId peer) const {
+std::string StreamTransport::Impl::LastError(NodeId peer) const {
   PeerLink* link = Find(peer);
   if (link == nullptr) return "not a peer";
   std::scoped_lock lock(link->mutex);
@@ -181,8 +182,8 @@ std::string GrpcTransport::Impl::LastError(NodeId peer) const {
 
 // Streams -----------------------------------------------------------------------------------------
 
-std::shared_ptr<Stream> GrpcTransport::Impl::Accept(std::shared_ptr<rpc::MessageStream> wire,
-                                                    grpc::Status* refusal) {
+std::shared_ptr<Stream> StreamTransport::Impl::Accept(std::shared_ptr<rpc::MessageStream> wire,
+                                                      grpc::Status* refusal) {
   std::scoped_lock lock(mutex_);
   if (stopping_ || !started_) {
     *refusal = {grpc::StatusCode::UNAVAILABLE, "the node is not ready"};
@@ -198,7 +199,7 @@ std::shared_ptr<Stream> GrpcTransport::Impl::Accept(std::shared_ptr<rpc::Message
   return stream;
 }
 
-Hello GrpcTransport::Impl::MyHello(NodeId to) const {
+Hello StreamTransport::Impl::MyHello(NodeId to) const {
   Hello hello;
   hello.cluster_id = options_.cluster_id;
   hello.node = options_.self;
@@ -210,7 +211,7 @@ Hello GrpcTransport::Impl::MyHello(NodeId to) const {
   return hello;
 }
 
-Status GrpcTransport::Impl::CheckHello(const Hello& hello, const Stream& stream, PeerLink* link) {
+Status StreamTransport::Impl::CheckHello(const Hello& hello, const Stream& stream, PeerLink* link) {
   if (hello.cluster_id != options_.cluster_id) {
     return InvalidArgument("wrong cluster: this node belongs to \"" + options_.cluster_id +
                            "\", not to \"" + hello.cluster_id + "\"");
@@ -260,8 +261,8 @@ Status GrpcTransport::Impl::CheckHello(const Hello& hello, const Stream& stream,
   return Status::Ok();
 }
 
-void GrpcTransport::Impl::Refuse(const std::shared_ptr<Stream>& stream, PeerLink* link,
-                                 const std::string& reason) {
+void StreamTransport::Impl::Refuse(const std::shared_ptr<Stream>& stream, PeerLink* link,
+                                   const std::string& reason) {
   static log::RateLimit limit(std::chrono::seconds(5));
   if (const uint64_t times = limit.Allow()) {
     log::Warn("peer refused", "peer", stream->peer, "address", stream->peer_address(), "reason",
@@ -289,7 +290,7 @@ void GrpcTransport::Impl::Refuse(const std::shared_ptr<Stream>& stream, PeerLink
   stream->Close(Refusal(reason));
 }
 
-void GrpcTransport::Impl::OnHello(const std::shared_ptr<Stream>& stream, FrameContent content) {
+void StreamTransport::Impl::OnHello(const std::shared_ptr<Stream>& stream, FrameContent content) {
   const Hello hello = *std::exchange(content.hello, std::nullopt);
   PeerLink* link = Find(hello.node);
   if (!stream->dialed()) {
@@ -342,7 +343,7 @@ void GrpcTransport::Impl::OnHello(const std::shared_ptr<Stream>& stream, FrameCo
   link->Flush(bounds_);
 }
 
-void GrpcTransport::Impl::OnFrame(const std::shared_ptr<Stream>& stream, std::string_view frame) {
+void StreamTransport::Impl::OnFrame(const std::shared_ptr<Stream>& stream, std::string_view frame) {
   FrameContent content;
   const Status status = stream->reader->Read(frame, &content);
   PeerLink* link = stream->peer.value != 0 ? Find(stream->peer) : nullptr;
@@ -375,8 +376,8 @@ void GrpcTransport::Impl::OnFrame(const std::shared_ptr<Stream>& stream, std::st
   Deliver(link, stream, std::move(content));
 }
 
-void GrpcTransport::Impl::Deliver(PeerLink* link, const std::shared_ptr<Stream>& stream,
-                                  FrameContent content) {
+void StreamTransport::Impl::Deliver(PeerLink* link, const std::shared_ptr<Stream>& stream,
+                                    FrameContent content) {
   bool flush = false;
   {
     std::scoped_lock delivery(link->delivery);
@@ -390,7 +391,7 @@ void GrpcTransport::Impl::Deliver(PeerLink* link, const std::shared_ptr<Stream>&
   if (flush) link->Flush(bounds_);
 }
 
-void GrpcTransport::Impl::TakeIn(PeerLink* link, FrameContent content, bool* flush) {
+void StreamTransport::Impl::TakeIn(PeerLink* link, FrameContent content, bool* flush) {
   const lease::BootTime now = lease::Now();
   uint64_t boot;
   {
@@ -434,12 +435,12 @@ void GrpcTransport::Impl::TakeIn(PeerLink* link, FrameContent content, bool* flu
   handler_->OnMessagesEnd(link->id);
 }
 
-void GrpcTransport::Impl::OnWritten(const std::shared_ptr<Stream>& stream) {
+void StreamTransport::Impl::OnWritten(const std::shared_ptr<Stream>& stream) {
   PeerLink* link = Find(stream->peer);
   if (link != nullptr && link->Written(stream)) link->Flush(bounds_);
 }
 
-std::shared_ptr<Stream> GrpcTransport::Impl::Detach(PeerLink* link, const std::string& reason) {
+std::shared_ptr<Stream> StreamTransport::Impl::Detach(PeerLink* link, const std::string& reason) {
   std::shared_ptr<Stream> stream;
   {
     std::scoped_lock lock(link->mutex);
@@ -456,8 +457,8 @@ std::shared_ptr<Stream> GrpcTransport::Impl::Detach(PeerLink* link, const std::s
   return stream;
 }
 
-void GrpcTransport::Impl::Lose(PeerLink* link, const std::shared_ptr<Stream>& stream,
-                               const std::string& reason) {
+void StreamTransport::Impl::Lose(PeerLink* link, const std::shared_ptr<Stream>& stream,
+                                 const std::string& reason) {
   std::shared_ptr<Stream> detached;
   {
     std::scoped_lock delivery(link->delivery);
@@ -472,7 +473,7 @@ void GrpcTransport::Impl::Lose(PeerLink* link, const std::shared_ptr<Stream>& st
   Wake();
 }
 
-void GrpcTransport::Impl::DialLater(PeerLink* link) {
+void StreamTransport::Impl::DialLater(PeerLink* link) {
   const SteadyClock::time_point now = SteadyClock::now();
   // A connection that lasted says that the peer is well: try again at once.
   if (link->established_at != SteadyClock::time_point() &&
@@ -484,8 +485,8 @@ void GrpcTransport::Impl::DialLater(PeerLink* link) {
   link->backoff = std::clamp(link->backoff * 2, options_.min_backoff, options_.max_backoff);
 }
 
-void GrpcTransport::Impl::OnEnded(const std::shared_ptr<Stream>& stream,
-                                  const grpc::Status& status) {
+void StreamTransport::Impl::OnEnded(const std::shared_ptr<Stream>& stream,
+                                    const grpc::Status& status) {
   PeerLink* link = stream->peer.value != 0 ? Find(stream->peer) : nullptr;
   if (link != nullptr) {
     const std::string reason = status.ok() || status.error_message().empty()

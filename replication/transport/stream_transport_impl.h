@@ -12,17 +12,17 @@
 #include <thread>
 #include <vector>
 
-#include "replication/transport/grpc_transport.h"
 #include "replication/transport/peer_link.h"
 #include "replication/transport/stream.h"
+#include "replication/transport/stream_transport.h"
 
 namespace onggi::transport {
 
-/// GrpcTransport's insides: grpc_transport.cc has connections, heartbeats.cc its thread.
+/// StreamTransport's insides: stream_transport.cc has connections, heartbeats.cc its thread.
 ///
 /// Locks in order: a link's `delivery`, a link's `mutex`, then links_mutex_ or mutex_. A stream is
 /// closed with none of them held.
-class GrpcTransport::Impl final : public Stream::Events {
+class StreamTransport::Impl final : public Stream::Events {
  public:
   using SteadyClock = PeerLink::SteadyClock;
 
@@ -46,7 +46,7 @@ class GrpcTransport::Impl final : public Stream::Events {
   static constexpr size_t kMaxPending = 256;
   static constexpr size_t kMaxSuperseded = 8;
 
-  // grpc_transport.cc
+  // stream_transport.cc
   std::shared_ptr<Stream> Accept(std::shared_ptr<rpc::MessageStream> wire, grpc::Status* refusal);
   PeerLink* Find(NodeId peer) const;
   std::vector<PeerLink*> Links() const;

@@ -65,12 +65,12 @@ struct TransportOptions {
 /// Owner of its state: locks, one per peer. Threads: one of its own for heartbeats and dialing, and
 /// those of the streams. Bounds: max_queued_bytes twice and one frame for each peer; 256
 /// connections that have not said Hello.
-class GrpcTransport final : public Transport {
+class StreamTransport final : public Transport {
  public:
-  GrpcTransport(TransportOptions options, MessageHandler* handler);
-  ~GrpcTransport() override;
-  GrpcTransport(const GrpcTransport&) = delete;
-  GrpcTransport& operator=(const GrpcTransport&) = delete;
+  StreamTransport(TransportOptions options, MessageHandler* handler);
+  ~StreamTransport() override;
+  StreamTransport(const StreamTransport&) = delete;
+  StreamTransport& operator=(const StreamTransport&) = delete;
 
   /// Has the server bring the calls of peers here.
   void AddTo(rpc::StreamServer* server);
