@@ -150,10 +150,11 @@ void Partition::OnReignBegan(Epoch epoch) {
 
 /// What a neighbour has brought.
 Status Partition::LoadInherited() {
+  const BootTime now = place_.home->Now();
   const StoreRange all = StoreRange::OfMeta(RequestTable::kInheritedPrefix);
   const auto it = store().NewIterator(all.from, all.to, /*reverse=*/false, /*fill_cache=*/false);
   for (; it->Valid(); it->Next()) {
-    RETURN_IF_ERROR(requests_.LoadOlder(it->key().substr(1), it->value()));
+    RETURN_IF_ERROR(requests_.LoadOlder(it->key().substr(1), it->value(), now));
   }
   return it->status();
 }
@@ -162,11 +163,12 @@ Status Partition::LoadInherited() {
 Status Partition::LoadRequests() {
   requests_.Clear();
   if (group::Mutated(group::Mutation::kForgetRequests)) return Status::Ok();
+  const BootTime now = place_.home->Now();
   for (const std::string_view prefix : {RequestTable::kInheritedPrefix, RequestTable::kKeyPrefix}) {
     const StoreRange all = StoreRange::OfMeta(prefix);
     const auto it = store().NewIterator(all.from, all.to, /*reverse=*/false, /*fill_cache=*/false);
     for (; it->Valid(); it->Next()) {
-      RETURN_IF_ERROR(requests_.Load(it->key().substr(1), it->value()));
+      RETURN_IF_ERROR(requests_.Load(it->key().substr(1), it->value(), now));
     }
     RETURN_IF_ERROR(it->status());
   }

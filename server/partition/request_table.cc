@@ -104,9 +104,9 @@ const RequestTable::Where* RequestTable::Find(const RequestId& id) const {
   return found == entries_.end() ? nullptr : &found->second->where;
 }
 
-void RequestTable::Add(LogIndex index, const RequestId& id, WallTime made) {
+void RequestTable::Add(LogIndex index, const RequestId& id, BootTime now) {
   if (batches_.empty() || batches_.back()->where.index != index) {
-    batches_.push_back(std::make_shared<Batch>(Batch{{index, KeyOf(index)}, made, {}}));
+    batches_.push_back(std::make_shared<Batch>(Batch{{index, KeyOf(index)}, now, {}}));
   }
   batches_.back()->ids.push_back(id);
   entries_[id] = batches_.back();
@@ -133,7 +133,8 @@ void RequestTable::Clear() {
 }
 
 Result<std::shared_ptr<RequestTable::Batch>> RequestTable::Parse(std::string_view key,
-                                                                 std::string_view value) {
+                                                                 std::string_view value,
+                                                                 BootTime now) {
   const Status malformed = Corruption("record of requests: malformed");
   auto batch = std::make_shared<Batch>();
   batch->where.key = key;
@@ -146,7 +147,7 @@ Result<std::shared_ptr<RequestTable::Batch>> RequestTable::Parse(std::string_vie
   }
   uint64_t made_ms;
   if (!ReadHead(&value, &made_ms)) return malformed;
-  batch->made = WallTime(std::chrono::milliseconds(made_ms));
+  batch->since = now;
   while (!value.empty()) {
     RequestId id;
     std::string_view outcome;
@@ -156,15 +157,15 @@ Result<std::shared_ptr<RequestTable::Batch>> RequestTable::Parse(std::string_vie
   return batch;
 }
 
-Status RequestTable::Load(std::string_view key, std::string_view value) {
-  ASSIGN_OR_RETURN(std::shared_ptr<Batch> batch, Parse(key, value));
+Status RequestTable::Load(std::string_view key, std::string_view value, BootTime now) {
+  ASSIGN_OR_RETURN(std::shared_ptr<Batch> batch, Parse(key, value, now));
   for (const RequestId& id : batch->ids) entries_[id] = batch;
   batches_.push_back(std::move(batch));
   return Status::Ok();
 }
 
-Status RequestTable::LoadOlder(std::string_view key, std::string_view value) {
-  ASSIGN_OR_RETURN(std::shared_ptr<Batch> batch, Parse(key, value));
+Status RequestTable::LoadOlder(std::string_view key, std::string_view value, BootTime now) {
+  ASSIGN_OR_RETURN(std::shared_ptr<Batch> batch, Parse(key, value, now));
   for (const RequestId& id : batch->ids) entries_.try_emplace(id, batch);
   const bool known = std::any_of(batches_.begin(), batches_.end(),
                                  [&](const auto& other) { return other->where.key == key; });
@@ -172,11 +173,11 @@ Status RequestTable::LoadOlder(std::string_view key, std::string_view value) {
   return Status::Ok();
 }
 
-std::vector<std::string> RequestTable::TakeExpired(WallTime now) {
+std::vector<std::string> RequestTable::TakeExpired(BootTime now) {
   std::vector<std::string> expired;
   while (!batches_.empty() && expired.size() < kMaxDeletes) {
     const Batch& oldest = *batches_.front();
-    if (oldest.made + kKept > now && entries_.size() <= kMaxRequests) break;
+    if (oldest.since + kKept > now && entries_.size() <= kMaxRequests) break;
     Forget(oldest);
     expired.push_back(oldest.where.key);
     batches_.pop_front();

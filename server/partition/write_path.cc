@@ -187,7 +187,7 @@ void Partition::EvaluateTask(WriteTask* task) {
   }
   if (named) {
     open_requests_.Add(request.id, task->outcome);
-    requests_.Add(index, request.id, place_.home->WallNow());
+    requests_.Add(index, request.id, place_.home->Now());
   }
   open_.tasks.Push(task);
 }
@@ -241,9 +241,9 @@ void Partition::CloseBatch() {
   recounted_ = false;
   const LogIndex index = replica_->next_position().index;
   if (!open_requests_.empty()) {
-    const WallTime now = place_.home->WallNow();
-    effects_.Put(kMetaSpace, RequestTable::KeyOf(index), open_requests_.Encode(now));
-    for (const std::string& expired : requests_.TakeExpired(now)) {
+    effects_.Put(kMetaSpace, RequestTable::KeyOf(index),
+                 open_requests_.Encode(place_.home->WallNow()));
+    for (const std::string& expired : requests_.TakeExpired(place_.home->Now())) {
       effects_.Delete(kMetaSpace, expired);
     }
     open_requests_ = RequestTable::Record();

@@ -33,10 +33,10 @@ partition::NodeHome::Executor Process::Home::executor() const {
 }
 
 WallTime Process::Home::WallNow() const {
-  // Nodes' calendars differ by up to two seconds either way.
+  // Nodes' calendars differ by hours: nothing may depend on what they say.
   const Time now = process_ == nullptr ? Time(0)
                                        : process_->cluster_->scheduler().now() +
-                                             process_->node_->clock_offset % seconds(4);
+                                             process_->node_->clock_offset % std::chrono::hours(4);
   return WallTime(seconds(1'700'000'000) + std::chrono::duration_cast<milliseconds>(now));
 }
 

@@ -9,7 +9,9 @@
 namespace onggi::partition {
 namespace {
 
-WallTime At(int seconds) { return WallTime(std::chrono::seconds(1'700'000'000 + seconds)); }
+constexpr WallTime kSomeDay{std::chrono::seconds(1'700'000'000)};
+
+BootTime At(int seconds) { return std::chrono::seconds(1'000 + seconds); }
 
 WriteOutcome Outcome() {
   WriteOutcome outcome;
@@ -50,19 +52,19 @@ TEST(RequestTable, FindsWhatARecordHas) {
   EXPECT_TRUE(record.empty());
   record.Add({1, 2}, Outcome());
   record.Add({1, 3}, WriteOutcome());
-  const std::string value = record.Encode(At(0));
+  const std::string value = record.Encode(kSomeDay);
   EXPECT_EQ(RequestTable::FindOutcome(value, {1, 2})->new_size, 300u);
   EXPECT_EQ(RequestTable::FindOutcome(value, {1, 3})->new_size, 0u);
   EXPECT_EQ(RequestTable::FindOutcome(value, {2, 2}).status().code(), Code::kNotFound);
   RequestTable table;
   const std::string key = RequestTable::KeyOf(LogIndex(9));
-  ASSERT_TRUE(table.Load(key, value).ok());
+  ASSERT_TRUE(table.Load(key, value, At(0)).ok());
   ASSERT_NE(table.Find({1, 3}), nullptr);
   EXPECT_EQ(table.Find({1, 3})->index, LogIndex(9));
   EXPECT_EQ(table.Find({1, 3})->key, key);
   EXPECT_EQ(table.Find({1, 4}), nullptr);
-  EXPECT_FALSE(table.Load("nonsense", value).ok());
-  EXPECT_FALSE(table.Load(key, value.substr(0, value.size() - 1)).ok());
+  EXPECT_FALSE(table.Load("nonsense", value, At(0)).ok());
+  EXPECT_FALSE(table.Load(key, value.substr(0, value.size() - 1), At(0)).ok());
 }
 
 TEST(RequestTable, ForgetsByAgeAFewAtATime) {
@@ -74,6 +76,20 @@ TEST(RequestTable, ForgetsByAgeAFewAtATime) {
   EXPECT_NE(table.Find({1, 5}), nullptr);
   EXPECT_EQ(table.TakeExpired(At(1000)).size(), RequestTable::kMaxDeletes);
   EXPECT_EQ(table.size(), 8u);
+}
+
+/// Calendars of nodes need not agree: a record of another reign is kept as long as one of this.
+TEST(RequestTable, TheAgeOfARecordIsThisNodesToCount) {
+  RequestTable::Record record;
+  record.Add({1, 2}, Outcome());
+  const std::string key = RequestTable::KeyOf(LogIndex(9));
+  for (const auto off : {std::chrono::hours(-24), std::chrono::hours(24)}) {
+    RequestTable table;
+    ASSERT_TRUE(table.Load(key, record.Encode(kSomeDay + off), At(0)).ok());
+    EXPECT_TRUE(table.TakeExpired(At(59)).empty());
+    EXPECT_NE(table.Find({1, 2}), nullptr);
+    EXPECT_EQ(table.TakeExpired(At(61)), std::vector<std::string>{key});
+  }
 }
 
 TEST(RequestTable, DropsWhatNeverWas) {
@@ -95,8 +111,8 @@ TEST(RequestTable, KeepsWhatAnotherPartitionKnew) {
       RequestTable::InheritedKeyOf(PartitionId(3), RequestTable::KeyOf(LogIndex(500)));
   RequestTable table;
   table.Add(LogIndex(2), {1, 1}, At(100));
-  ASSERT_TRUE(table.LoadOlder(key, record.Encode(At(0))).ok());
-  ASSERT_TRUE(table.LoadOlder(key, record.Encode(At(0))).ok());
+  ASSERT_TRUE(table.LoadOlder(key, record.Encode(kSomeDay), At(0)).ok());
+  ASSERT_TRUE(table.LoadOlder(key, record.Encode(kSomeDay), At(0)).ok());
   ASSERT_NE(table.Find({5, 6}), nullptr);
   EXPECT_EQ(table.Find({5, 6})->index, LogIndex(0));
   table.DropSuffix(LogIndex(2));
