@@ -25,6 +25,7 @@ constexpr std::chrono::milliseconds kStopDeadline = std::chrono::seconds(10);
 constexpr std::chrono::milliseconds kStopPoll{1};
 /// What finds the pool's queue full tries again this soon.
 constexpr std::chrono::milliseconds kPlacePoll{10};
+constexpr std::chrono::milliseconds kResumeInterval{1'000};
 
 }  // namespace
 
@@ -71,10 +72,32 @@ storage::PartitionStore::Events Partition::StoreEvents() {
       if (auto self = weak.lock()) self->NewsOfFlush(/*force=*/false);
     });
   };
-  events.on_background_error = [id = id_](const Status& status) {
+  events.on_background_error = [id = id_, weak = weak_from_this(),
+                                home = place_.home](const Status& status) {
     log::Error("storage failed in the background", "partition", id, "status", status);
+    (void)home->Block([weak] {
+      const auto self = weak.lock();
+      if (self == nullptr) return;
+      asio::post(self->home_, [weak] {
+        const auto here = weak.lock();
+        if (here != nullptr && !std::exchange(here->resuming_, true)) here->ResumeLater();
+      });
+    });
   };
   return events;
+}
+
+/// Nobody may write for a long time, and what is not flushed keeps the log from being cut: the
+/// store is resumed until that succeeds, whoever else does so too.
+void Partition::ResumeLater() {
+  place_.home->PostAfter(kResumeInterval, [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    self->resuming_ = !self->stopping_ && self->OpenedStore() && self->store().failed();
+    if (!self->resuming_) return;
+    (void)self->place_.home->Block([self] { (void)self->store().Resume(); });
+    self->ResumeLater();
+  });
 }
 
 void Partition::UseStore(std::unique_ptr<storage::PartitionStore> store) {

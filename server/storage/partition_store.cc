@@ -158,6 +158,14 @@ class PartitionStore::Listener final : public rocksdb::EventListener {
     if (events_.on_background_error) events_.on_background_error(failure);
   }
 
+  /// Not by itself: RocksDB's thread that polls for space may still be at it when it says that the
+  /// recovery is over, and closing the database does not wait for it then (7.8.3; as described in
+  /// facebook/rocksdb#11880): the process would end by an assertion. Whoever has the store resumes.
+  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status,
+                            bool* auto_recovery) override {
+    *auto_recovery = false;
+  }
+
   void OnErrorRecoveryEnd(const rocksdb::BackgroundErrorRecoveryInfo& info) override {
     if (info.new_bg_error.ok()) failed_.store(false);
   }

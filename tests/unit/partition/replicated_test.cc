@@ -354,6 +354,24 @@ TEST_F(Replicated, APrimaryWhoseStoreCannotApplyAnswersAndGoesOn) {
       Eventually([&] { return cluster_->ReadAt(cluster_->node(2), 1, "b", "19", false) == "z"; }));
 }
 
+/// What is not flushed keeps the log from being cut.
+TEST_F(Replicated, AStoreWhoseDiskWasFullIsWholeAgainThoughNobodyWrites) {
+  cluster_->Start(3);
+  cluster_->CreateTable(1, {1, 2, 3});
+  ASSERT_TRUE(cluster_->Put(1, "a", "1", "x").ok());
+  ClusterNode& node = cluster_->node(2);
+  const auto backup = *node.Find(1);
+  EXPECT_TRUE(Eventually([&] { return cluster_->ReadAt(node, 1, "a", "1", false) == "x"; }));
+  const LogIndex applied = backup->replica()->applied().index;
+  node.table_disk->full = true;
+  EXPECT_FALSE(backup->Flush().ok());
+  node.table_disk->full = false;
+  EXPECT_TRUE(Eventually([&] {
+    const auto persisted = backup->PersistedPosition();
+    return persisted.ok() && persisted->index >= applied;
+  }));
+}
+
 TEST_F(Replicated, IdlePartitionsCloseAndOpenAgain) {
   for (uint64_t id = 1; id <= 3; ++id) cluster_->Add(id).Stop();
   for (uint64_t id = 1; id <= 3; ++id) {
