@@ -14,6 +14,8 @@ namespace keys = metadata::keys;
 
 namespace {
 
+constexpr uint32_t kMaxMergeTries = 8;
+
 std::string KeyOf(const proto::PartitionConfig& config) {
   return keys::Partition(TableId(config.table()), PartitionId(config.partition()));
 }
@@ -96,6 +98,12 @@ asio::awaitable<JobRunner::StepResult> JobRunner::Merge(proto::Job job) {
   }
   if (l.range_end() != r.range_start()) {
     co_return co_await Finish(std::move(job), "they are not neighbours any more");
+  }
+  // Each try takes writes from the right one for some time.
+  const auto trouble = troubles_.find(job.id());
+  if (trouble != troubles_.end() && trouble->second.attempts >= kMaxMergeTries) {
+    std::string error = trouble->second.error;
+    co_return co_await Finish(std::move(job), std::move(error));
   }
   // What is not whole is repaired first, and that takes the partition.
   for (const auto* config : {&l, &r}) {

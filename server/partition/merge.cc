@@ -17,6 +17,8 @@ namespace {
 /// A frozen partition whose merge does not come about goes on by itself.
 constexpr auto kFrozenFor = std::chrono::seconds(15);
 constexpr size_t kCopyBytes = size_t{1} << 20;
+/// What a record costs besides its bytes, to be read and written one by one.
+constexpr uint64_t kRecordBytes = 256;
 
 rocksdb::Slice ToSlice(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
 
@@ -34,6 +36,14 @@ PartitionStatistics Add(const PartitionStatistics& a, const PartitionStatistics&
 }
 
 }  // namespace
+
+uint64_t Partition::MergeCopyBytes(const PartitionStatistics& figures) {
+  uint64_t bytes = figures.item_bytes + figures.item_count * kRecordBytes;
+  for (const PartitionStatistics::Index& index : figures.local_indexes) {
+    bytes += index.entry_bytes + index.entry_count * kRecordBytes;
+  }
+  return bytes;
+}
 
 // Entries that change the shape. ------------------------------------------------------------------
 
@@ -154,6 +164,12 @@ Status Partition::ProposeFreeze() {
   if (!freeze_.IsNone()) return Status::Ok();
   if (split_.has_value() && Uncut(*split_)) return Unavailable("a split is under way");
   if (!admit_end_.empty() || absorb_.has_value()) return Unavailable("a change is under way");
+  if (const uint64_t bytes = MergeCopyBytes(evaluated_);
+      bytes > environment_.merge_copy_limit_bytes) {
+    return InvalidArgument("partition " + id_.ToString() + " is too large to be merged: " +
+                           std::to_string(bytes >> 20) + " MB to copy, of at most " +
+                           std::to_string(environment_.merge_copy_limit_bytes >> 20));
+  }
   RETURN_IF_ERROR(ProposeShape(EntryType::kFreeze, std::string(), evaluated_));
   freeze_.proposed = true;
   ThawLater();

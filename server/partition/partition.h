@@ -117,6 +117,9 @@ struct PartitionEnvironment {
   uint64_t boot = 0;
   /// The largest item collection of a table with local indexes, in bytes.
   uint64_t collection_limit_bytes = uint64_t{10} << 30;
+  /// The most that a merge copies: both partitions take no writes meanwhile, and a request waits for
+  /// 10 s at the longest.
+  uint64_t merge_copy_limit_bytes = uint64_t{128} << 20;
 
   // With other nodes. Null: this is the only one, and its metadata store is on this very disk.
   transport::Transport* transport = nullptr;
@@ -268,13 +271,15 @@ class Partition final : public replica::StateMachine,
   // A merge (ARCHITECTURE.md, "Splits and merges"), a step at a time; PartitionManager takes it
   // from one to the next. Ok: proposed, or already there. Errors as ProposeSplit.
 
-  /// On the right neighbour.
+  /// On the right neighbour. kInvalidArgument: it is too large to be copied while nobody writes.
   Status ProposeFreeze();
   /// The Freeze that is granted, and the revision that vouches for it; 0: none.
   std::pair<LogIndex, Revision> grant() const { return {freeze_.granted, freeze_.revision}; }
   /// On the left one.
   Status ProposeAbsorb(AbsorbRecord record, Revision grant);
   void CancelMerge();
+  /// What a merge would have to copy of a partition with such figures, in bytes.
+  static uint64_t MergeCopyBytes(const PartitionStatistics& figures);
 
   /// What a node reports of it.
   void Describe(proto::ReplicaStatus* status) const;
@@ -433,6 +438,7 @@ class Partition final : public replica::StateMachine,
   // life.cc; on the home executor but for OpenStore and NewsOfFlush (blocking pool).
   Status OpenStore(AppliedState* applied);
   storage::PartitionStore::Events StoreEvents();
+  void ResumeLater();
   void UseStore(std::unique_ptr<storage::PartitionStore> store);
   storage::PartitionStore& store() const { return *store_.load(std::memory_order_acquire); }
   bool OpenedStore() const { return store_.load(std::memory_order_acquire) != nullptr; }
@@ -539,6 +545,7 @@ class Partition final : public replica::StateMachine,
   bool installed_holds_ = false;
   bool trim_due_ = false;  ///< TrimOutside() was put off
   bool stopping_ = false;
+  bool resuming_ = false;  ///< ResumeLater() is under way
   /// Why Start() is to end; ok: it is not.
   Status give_up_;
   Waiter waiter_;  ///< of Start(), for news

@@ -382,6 +382,7 @@ void Partition::Describe(proto::ReplicaStatus* status) const {
   const PartitionStatistics figures = statistics();
   status->set_items(figures.item_count);
   status->set_bytes(HeldBytes());
+  status->set_merge_copy_bytes(MergeCopyBytes(figures));
   status->set_applied_index(applied_index_.load(std::memory_order_relaxed));
   if (replica_ != nullptr) {
     status->set_durable_index(replica_->durable_index());

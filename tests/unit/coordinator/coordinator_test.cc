@@ -327,6 +327,29 @@ TEST(Coordinator, MergesColdNeighboursAndBringsTheirReplicasTogether) {
   EXPECT_TRUE(world.Run(minutes(5), [&] { return world.Settled(); }));
 }
 
+/// Each try takes writes from a partition for some seconds: not for ever.
+TEST(Coordinator, GivesUpAMergeThatDoesNotComeAbout) {
+  World world;
+  AddNodes(world, 3);
+  world.nodes->MakeTable(1);
+  world.nodes->MakePartition(1, {1, 2, 3}, "", "m");
+  world.nodes->MakePartition(1, {1, 2, 3}, "m", "");
+  world.nodes->merges = false;
+  Options options;
+  options.balance = false;
+  world.Start(options);
+  world.Run(minutes(40));
+  const auto status = world.Await(world.Active()->ClusterStatus());
+  ASSERT_TRUE(status.ok());
+  ASSERT_EQ(status->jobs_size(), 1);
+  EXPECT_EQ(status->jobs(0).state(), proto::JOB_STATE_FAILED);
+  EXPECT_EQ(status->jobs(0).attempts(), 8u);
+  EXPECT_THAT(status->jobs(0).error(), ::testing::HasSubstr("the merge is not done yet"));
+  // It is tried again when they have been cold for as long again.
+  world.nodes->merges = true;
+  EXPECT_TRUE(world.Run(minutes(40), [&] { return world.nodes->Partitions().size() == 1; }));
+}
+
 TEST(Coordinator, AnswersOperators) {
   World world;
   AddNodes(world, 4);

@@ -462,6 +462,7 @@ class Nodes {
     auto [left, left_revision] = At(request.left());
     auto [right, right_revision] = At(request.right());
     if (right.partition() == 0) return Status::Ok();
+    if (!merges) return Unavailable("the merge is not done yet");
     if (left.primary().node() != node.value || right.primary().node() != node.value) {
       return {Code::kNotPrimary, ""};
     }
@@ -487,6 +488,7 @@ class Nodes {
   std::set<uint64_t> broken;                               ///< replicas whose files are damaged
   std::map<uint64_t, Load> loads;                          ///< by partition
   milliseconds catch_up{3'000};
+  bool merges = true;  ///< else they never come about
 
  private:
   std::pair<proto::PartitionConfig, Revision> At(uint64_t partition) const {

@@ -76,6 +76,7 @@ class ClusterNode {
   std::atomic<bool> disk_low{false};
   std::chrono::milliseconds idle_close{0};
   uint64_t log_limit_bytes = uint64_t{256} << 20;
+  std::optional<uint64_t> merge_copy_limit_bytes;
 
  private:
   Cluster* const cluster_;
@@ -308,6 +309,7 @@ inline Status ClusterNode::Start() {
   environment_.metadata = store_.get();
   environment_.blocking = blocking_.get();
   environment_.disk_low = &disk_low;
+  if (merge_copy_limit_bytes) environment_.merge_copy_limit_bytes = *merge_copy_limit_bytes;
   environment_.partitions_directory = directory_ + "/partitions";
   environment_.boot = ++Node::boots;
   transport_ = std::make_unique<MemoryTransport>(&cluster_->network(), id_, environment_.boot);

@@ -161,6 +161,27 @@ TEST_F(Merge, IsRefusedForStrangers) {
   EXPECT_EQ(Await(node.executor(), std::move(work)).code(), Code::kConditionFailed);
 }
 
+/// It is copied while nobody can write.
+TEST_F(Merge, OfWhatIsTooLargeIsRefusedAndNothingIsFrozen) {
+  Open();
+  for (uint64_t id = 1; id <= 3; ++id) {
+    cluster_->node(id).Crash();
+    cluster_->node(id).merge_copy_limit_bytes = 5'000;
+  }
+  for (uint64_t id = 1; id <= 3; ++id) ASSERT_TRUE(cluster_->node(id).Start().ok());
+  const Status refused = AskMerge();
+  EXPECT_EQ(refused.code(), Code::kInvalidArgument) << refused.ToString();
+  EXPECT_THAT(refused.message(), testing::HasSubstr("is too large to be merged"));
+  EXPECT_EQ((*Primary(2).Find(1, MiddleKey()))->frozen_at(), LogIndex());
+  ASSERT_TRUE(Put(0, "v0").ok());
+  ExpectFilled();
+  // As they say themselves, so that nobody asks for it.
+  const auto statuses = Primary(2).manager().GetReplicas(TableId(1), PartitionId(2));
+  ASSERT_EQ(statuses.size(), 1u);
+  EXPECT_GT(statuses[0].merge_copy_bytes(), 30u * 256);
+  EXPECT_LT(statuses[0].merge_copy_bytes(), 30u * 512);
+}
+
 TEST_F(Merge, RetriesAreAnsweredFromBothSidesRecords) {
   Open();
   std::vector<std::string> first;
