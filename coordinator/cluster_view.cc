@@ -43,8 +43,13 @@ bool HasMemberOn(const proto::PartitionConfig& config, NodeId node) {
 
 bool ClusterView::Put(const metadata::KeyValue& kv, SteadyTime now) {
   if (const auto node = keys::ParseAlive(kv.key)) {
-    alive_[*node] = std::max(alive_[*node], kv.mod_revision);
-    if (const auto it = nodes_.find(*node); it != nodes_.end()) it->second.alive = true;
+    Revision& known = alive_[*node];
+    const bool is_new = kv.mod_revision > known;
+    known = std::max(known, kv.mod_revision);
+    if (const auto it = nodes_.find(*node); it != nodes_.end()) {
+      it->second.alive = true;
+      if (is_new) it->second.alive_since = now;
+    }
     return true;
   }
   if (const auto node = keys::ParseNode(kv.key)) return PutNode(kv, *node, now);
@@ -89,7 +94,7 @@ bool ClusterView::PutNode(const metadata::KeyValue& kv, NodeId id, SteadyTime no
   node.revision = kv.mod_revision;
   if (is_new) {
     node.alive = alive_.contains(id);
-    node.missing_since = now;
+    node.missing_since = node.alive_since = now;
   }
   return true;
 }
@@ -271,6 +276,10 @@ uint64_t ClusterView::BytesOf(const PartitionView& partition) const {
   return bytes;
 }
 
+void ClusterView::NoticeSilence(SteadyTime now, std::chrono::milliseconds limit) {
+  for (auto& [id, node] : nodes_) node.silent = node.alive && now - node.heard_at() > limit;
+}
+
 std::vector<NodeId> ClusterView::NodesWithReplica(PartitionId partition) const {
   std::vector<NodeId> nodes;
   for (const auto& [id, node] : nodes_) {
@@ -289,8 +298,8 @@ bool ClusterView::Alive(NodeId node) const {
 
 bool ClusterView::TakesReplicas(NodeId node) const {
   const NodeView* view = Node(node);
-  return view != nullptr && view->alive && view->record.state() == proto::NODE_STATE_ACTIVE &&
-         !view->disk_low;
+  return view != nullptr && view->alive && !view->silent &&
+         view->record.state() == proto::NODE_STATE_ACTIVE && !view->disk_low;
 }
 
 bool ClusterView::Lost(const proto::ReplicaRef& ref, PartitionId partition) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -22,6 +23,10 @@ struct NodeView {
   Revision revision;
   bool alive = false;        ///< its leased key is there
   SteadyTime missing_since;  ///< not alive: since when, as far as this coordinator has seen
+  SteadyTime alive_since;    ///< alive: likewise
+  /// Alive, and has not reported for too long: its lease is kept, and yet it may be out of reach of
+  /// everybody but the metadata store (a certificate of another authority, a firewall).
+  bool silent = false;
 
   // From reports of the present boot.
   bool reported = false;
@@ -34,6 +39,11 @@ struct NodeView {
   double cpu_total = 0;
   bool disk_low = false;
   std::map<PartitionId, proto::ReplicaStatus> replicas;
+
+  /// When it was last heard of.
+  SteadyTime heard_at() const {
+    return reported ? std::max(reported_at, alive_since) : alive_since;
+  }
 };
 
 struct TableView {
@@ -73,6 +83,9 @@ class ClusterView {
   /// A node's report. False: out of order, or of another process than the catalog has; nothing
   /// changed. `want_full`: what came before it is not known here.
   bool Report(const proto::ReportLoadRequest& report, SteadyTime now, bool* want_full);
+  /// Living nodes that have not been heard of for longer than `limit` are silent from now on, until
+  /// they report.
+  void NoticeSilence(SteadyTime now, std::chrono::milliseconds limit);
 
   const std::map<NodeId, NodeView>& nodes() const { return nodes_; }
   const std::map<TableId, TableView>& tables() const { return tables_; }
@@ -99,7 +112,7 @@ class ClusterView {
 
   /// The catalog has it, and a process of it holds its lease.
   bool Alive(NodeId node) const;
-  /// May be given replicas and primaries: alive, ACTIVE, disk not low.
+  /// May be given replicas and primaries: alive, not silent, ACTIVE, disk not low.
   bool TakesReplicas(NodeId node) const;
   /// What stands there is lost or will not come back soon: the node is unknown, or DEAD, or gone
   /// after it was DECOMMISSIONED; or it says that it does not have this replica.

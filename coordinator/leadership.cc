@@ -140,6 +140,8 @@ void Leadership::Look() {
 
 asio::awaitable<void> Leadership::Plan() {
   for (;;) {
+    view_.NoticeSilence(environment_.clock->Now(),
+                        options_.silent_after_reports * options_.report_interval);
     coordinator::Plan plan = planner_.Decide(view_, environment_.clock->Now());
     metrics_.Update(view_, plan, catalog_.WallMilliseconds());
     warnings_ = plan.warnings;

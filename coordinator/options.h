@@ -18,6 +18,9 @@ struct Options {
   std::chrono::milliseconds tick{1'000};
   /// Asked of the nodes between two reports.
   std::chrono::milliseconds report_interval{2'000};
+  /// A living node that has not reported for so many intervals is given nothing, and is declared
+  /// dead after dead_after, if most others do report.
+  int silent_after_reports = 5;
   /// A node that has been gone for this long is dead: its replicas are replaced.
   std::chrono::milliseconds dead_after{300'000};
 
@@ -41,6 +44,9 @@ struct Options {
   /// Neighbours are merged that together are below these parts of the split limits...
   double merge_bytes_part = 0.25;
   double merge_load_part = 0.1;
+  /// ... of which the right one has no more than this to copy (half of what nodes refuse): it takes
+  /// no writes meanwhile...
+  uint64_t merge_copy_bytes = uint64_t{64} << 20;
   /// ... and have been for this long, without a job.
   std::chrono::milliseconds merge_sustain{1'800'000};
 

@@ -35,10 +35,19 @@ Plan Planner::Decide(const ClusterView& view, SteadyTime now) {
 }
 
 void Planner::PlanNodeStates(Round& round) {
+  // Where most are silent, it is this coordinator that is out of reach.
+  size_t alive = 0;
+  size_t silent = 0;
+  for (const auto& [id, node] : round.view.nodes()) {
+    alive += node.alive ? 1 : 0;
+    silent += node.silent ? 1 : 0;
+  }
   for (const auto& [id, node] : round.view.nodes()) {
     const proto::NodeState state = node.record.state();
-    const bool gone = !node.alive && round.now - node.missing_since >= options_.dead_after;
-    if (state == proto::NODE_STATE_DEAD && node.alive) {
+    const bool gone = node.alive ? node.silent && 2 * silent < alive &&
+                                       round.now - node.heard_at() >= options_.dead_after
+                                 : round.now - node.missing_since >= options_.dead_after;
+    if (state == proto::NODE_STATE_DEAD && node.alive && !node.silent) {
       round.plan.node_states.emplace_back(id, proto::NODE_STATE_ACTIVE);
     } else if ((state == proto::NODE_STATE_ACTIVE || state == proto::NODE_STATE_DRAINING) && gone) {
       round.plan.node_states.emplace_back(id, proto::NODE_STATE_DEAD);
@@ -58,6 +67,11 @@ void Planner::PlanNodeStates(Round& round) {
     }
     if (!node.alive && state != proto::NODE_STATE_DECOMMISSIONED) {
       round.Warn("node " + id.ToString() + " does not answer");
+    }
+    if (node.silent) {
+      round.Warn("node " + id.ToString() +
+                 " is registered and does not report: is it out of reach, or its certificate "
+                 "another authority's?");
     }
     if (node.disk_low) round.Warn("node " + id.ToString() + ": its disk is below the reserve");
   }

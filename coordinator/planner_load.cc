@@ -82,7 +82,8 @@ void Planner::PlanMerge(Round& round, PartitionId id, const PartitionView& left)
       if (!view.TakesReplicas(NodeId(ref.node()))) return false;
     }
     const double part = options_.merge_load_part;
-    return a->read_units() + b->read_units() <= part * options_.split_read_units &&
+    return b->merge_copy_bytes() <= options_.merge_copy_bytes &&
+           a->read_units() + b->read_units() <= part * options_.split_read_units &&
            a->write_units() + b->write_units() <= part * options_.split_write_units &&
            static_cast<double>(view.BytesOf(left) + view.BytesOf(*right)) <=
                options_.merge_bytes_part * static_cast<double>(options_.split_bytes);
@@ -135,7 +136,8 @@ void Planner::PlanMoves(Round& round) {
   size_t count = 0;
   for (const auto& [node, usage] : round.placement.nodes()) {
     if (!usage.takes_replicas) continue;
-    // Without reports all replicas look alike, and would be moved for nothing.
+    // Without reports all replicas look alike, and would be moved for nothing. (Not for long: who
+    // goes on saying nothing takes no replicas.)
     if (!round.view.Node(node)->reported) return;
     sum += usage.weight;
     ++count;

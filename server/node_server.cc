@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "server/await.h"
 #include "server/cluster_store.h"
+#include "server/member_check.h"
 #include "server/node_identity.h"
 
 namespace onggi {
@@ -16,6 +17,9 @@ namespace {
 constexpr auto kRetryInterval = std::chrono::milliseconds(500);
 /// A disk that takes longer for one batch of the log makes the node lose its leases (R10).
 constexpr auto kLogStall = std::chrono::milliseconds(2'000);
+/// Members that are asked whether they accept this node, and how long one may take to say so.
+constexpr size_t kMembersAsked = 4;
+constexpr auto kMemberPatience = std::chrono::milliseconds(1'000);
 
 }  // namespace
 
@@ -44,6 +48,9 @@ Status NodeServer::Start() {
   ASSIGN_OR_RETURN(rpc_port_, ChoosePort(options_.bind, options_.grpc_port));
   ASSIGN_OR_RETURN(peer_port_, ChoosePort(options_.bind, cluster_.peer_port));
   RETURN_IF_ERROR(node_.LoadCertificate());
+  if (!tls_.disabled()) {
+    ASSIGN_OR_RETURN(stream_options_.tls, rpc::LoadCertificateFiles(tls_));
+  }
   RETURN_IF_ERROR(node_.OpenDirectory());
   RETURN_IF_ERROR(Join());
   RETURN_IF_ERROR(StartReplication());
@@ -79,7 +86,8 @@ Status NodeServer::Join() {
     auto cluster =
         Await(first, metadata::EnsureCluster(*metadata_, identity.cluster_id, Clock::System()));
     Status status = cluster.status();
-    if (cluster.ok()) {
+    if (status.ok()) status = CheckLivingMembers(identity.node);
+    if (status.ok()) {
       metadata::NodeIdentity joining = identity;
       auto joined =
           Await(first, metadata::RegisterNode(*metadata_, joining, Describe(), Clock::System()));
@@ -105,6 +113,14 @@ Status NodeServer::Join() {
   identity.boots = {node_.boot()};
   log::Info("joined", "cluster", identity.cluster_id, "node", id_, "zone", cluster_.zone);
   return SaveIdentity(node_.data().path(), identity);
+}
+
+/// Before it registers: it would seem alive otherwise, and be given replicas.
+Status NodeServer::CheckLivingMembers(NodeId self) {
+  ASSIGN_OR_RETURN(std::vector<proto::Node> members,
+                   Await(node_.io().executor(0), metadata::LivingMembers(*metadata_, self)));
+  if (members.size() > kMembersAsked) members.resize(kMembersAsked);
+  return CheckMembers(members, stream_options_.tls.get(), kMemberPatience);
 }
 
 proto::Node NodeServer::Describe() const {
@@ -134,19 +150,15 @@ Status NodeServer::StartReplication() {
   ASSIGN_OR_RETURN(configurations_,
                    replica::DiskConfigurationStore::Open(path + "/configurations"));
 
-  rpc::MessageStream::Options stream_options;
-  if (!tls_.disabled()) {
-    ASSIGN_OR_RETURN(stream_options.tls, rpc::LoadCertificateFiles(tls_));
-  }
   peer_io_ = std::make_unique<IoPool>(1, "peer");
-  peer_server_ = std::make_unique<rpc::StreamServer>(peer_io_.get(), stream_options);
+  peer_server_ = std::make_unique<rpc::StreamServer>(peer_io_.get(), stream_options_);
 
   transport::TransportOptions transport_options;
   transport_options.cluster_id = cluster;
   transport_options.self = id_;
   transport_options.boot = node_.boot();
   transport_options.software_version = kVersion;
-  transport_options.tls = stream_options.tls;
+  transport_options.tls = stream_options_.tls;
   transport_options.io = peer_io_.get();
   transport_options.senders = &node_.io();
   transport_options.leases = leases_.get();
@@ -176,7 +188,7 @@ Status NodeServer::StartReplication() {
   network_options.zone = cluster_.zone;
   network_options.cluster_id = cluster;
   network_options.boot = node_.boot();
-  network_options.tls = stream_options.tls;
+  network_options.tls = stream_options_.tls;
   network_options.io = peer_io_.get();
   if (cluster_.newest_wire_version != 0) {
     network_options.oldest_version = cluster_.oldest_wire_version;

@@ -8,6 +8,7 @@
 #include "common/async_scope.h"
 #include "common/metrics.h"
 #include "common/rpc/server.h"
+#include "common/rpc/stream.h"
 #include "common/rpc/tls.h"
 #include "common/status.h"
 #include "replication/checkpoint/checkpoint_service.h"
@@ -55,6 +56,7 @@ class NodeServer final {
 
  private:
   Status Join();
+  Status CheckLivingMembers(NodeId self);
   Status StartReplication();
   Status StartRpc();
   Status Follow();
@@ -66,6 +68,7 @@ class NodeServer final {
   const ClusterOptions cluster_;
   const std::function<bool()> stop_requested_;
   const rpc::TlsOptions tls_;
+  rpc::MessageStream::Options stream_options_;  ///< of the streams with other nodes
   std::string advertise_;
   uint16_t rpc_port_ = 0;
   uint16_t peer_port_ = 0;

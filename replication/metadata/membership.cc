@@ -190,6 +190,16 @@ asio::awaitable<Result<proto::Cluster>> EnsureCluster(MetadataStore& store, std:
   co_return Unavailable("the cluster's record changes all the time");
 }
 
+asio::awaitable<Result<std::vector<proto::Node>>> LivingMembers(MetadataStore& store, NodeId self) {
+  auto members = co_await ReadMembers(store);
+  if (!members.ok()) co_return std::move(members).status();
+  std::vector<proto::Node> living;
+  for (auto& [node, revision] : members->nodes) {
+    if (node.id() != self.value && members->IsAlive(node.id())) living.push_back(std::move(node));
+  }
+  co_return living;
+}
+
 asio::awaitable<Result<Membership>> RegisterNode(MetadataStore& store, NodeIdentity identity,
                                                  proto::Node description, const Clock& clock) {
   if (identity.disk_id.empty()) co_return InvalidArgument("the data directory has no disk id");
@@ -205,8 +215,8 @@ asio::awaitable<Result<Membership>> RegisterNode(MetadataStore& store, NodeIdent
     auto cluster = co_await EnsureCluster(store, identity.cluster_id, clock);
     if (!cluster.ok()) co_return std::move(cluster).status();
     membership.cluster = *cluster;
-    // Compared, so that no version is put in force between the check and the commit; and put again as
-    // it is, so that whoever puts one in force finds that somebody has joined since it looked.
+    // Compared, so that no version is put in force between the check and the commit; and put again
+    // as it is, so that whoever puts one in force finds that somebody has joined since it looked.
     Result<KeyValue> cluster_kv = co_await store.Get(std::string(keys::kCluster));
     if (!cluster_kv.ok()) co_return std::move(cluster_kv).status();
     if (!membership.cluster.ParseFromString(cluster_kv->value)) {

@@ -63,6 +63,10 @@ boost::asio::awaitable<Result<Membership>> RegisterNode(MetadataStore& store, No
                                                         proto::Node description,
                                                         const Clock& clock);
 
+/// The nodes whose leases are held now, but `self`.
+boost::asio::awaitable<Result<std::vector<proto::Node>>> LivingMembers(MetadataStore& store,
+                                                                       NodeId self);
+
 /// Holds keys::Alive(node) for as long as it runs: grants a lease, puts the key, and begins again
 /// whenever the lease is lost. Never returns but by cancellation, which revokes the lease.
 boost::asio::awaitable<void> KeepAlive(MetadataStore& store, NodeId node, uint64_t boot,

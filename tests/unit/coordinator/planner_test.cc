@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <set>
 
 #include "coordinator/placement.h"
 #include "replication/metadata/keys.h"
@@ -21,6 +22,15 @@ class Cluster {
  public:
   void Node(uint64_t id, const std::string& zone, proto::NodeState state = proto::NODE_STATE_ACTIVE,
             bool alive = true) {
+    State(id, zone, state);
+    if (alive) {
+      Put(keys::Alive(NodeId(id)), "");
+    } else {
+      view.Erase(keys::Alive(NodeId(id)), Revision(++revision_), now);
+    }
+  }
+  /// Its record alone.
+  void State(uint64_t id, const std::string& zone, proto::NodeState state) {
     proto::Node node;
     node.set_id(id);
     node.set_zone(zone);
@@ -28,11 +38,6 @@ class Cluster {
     node.set_boot(id);
     node.set_capacity_bytes(uint64_t{1} << 40);
     Put(keys::Node(NodeId(id)), node.SerializeAsString());
-    if (alive) {
-      Put(keys::Alive(NodeId(id)), "");
-    } else {
-      view.Erase(keys::Alive(NodeId(id)), Revision(++revision_), now);
-    }
   }
   void Table(uint64_t id) {
     proto::Table table;
@@ -69,11 +74,12 @@ class Cluster {
     double reads = 0;
     double writes = 0;
     double hot_share = 0;
+    uint64_t merge_copy_bytes = 0;
   };
   /// Every living node reports all that the map has on it.
   void Report() {
     for (const auto& [id, node] : view.nodes()) {
-      if (!node.alive) continue;
+      if (!node.alive || mute.contains(id.value)) continue;
       proto::ReportLoadRequest report;
       report.set_node(id.value);
       report.set_boot(id.value);
@@ -89,6 +95,7 @@ class Cluster {
           status->set_role(leads ? proto::REPLICA_ROLE_PRIMARY : proto::REPLICA_ROLE_BACKUP);
           const Load& load = loads[partition_id.value];
           status->set_bytes(load.bytes);
+          status->set_merge_copy_bytes(load.merge_copy_bytes);
           if (!leads) continue;
           status->set_read_units(load.reads);
           status->set_write_units(load.writes);
@@ -107,6 +114,7 @@ class Cluster {
     for (milliseconds passed{0}; passed < duration; passed += seconds(1)) {
       now += seconds(1);
       Report();
+      view.NoticeSilence(now, seconds(10));
       plan = planner.Decide(view, now);
       if (!plan.jobs.empty()) break;
     }
@@ -121,6 +129,7 @@ class Cluster {
   ClusterView view;
   SteadyTime now{std::chrono::hours(1)};
   std::map<uint64_t, Load> loads;
+  std::set<uint64_t> mute;  ///< nodes whose leases are kept and whose reports do not arrive
 
  private:
   uint64_t revision_ = 1;
@@ -292,6 +301,41 @@ TEST(Planner, DeclaresANodeDeadOnlyAfterTheGracePeriod) {
   EXPECT_EQ(plan.node_states[0], std::pair(NodeId(1), proto::NODE_STATE_DEAD));
 }
 
+/// As one with a certificate of another authority is: alive by the metadata store, and nobody else
+/// can reach it.
+TEST(Planner, ANodeThatNobodyHearsIsGivenNothingAndDeclaredDead) {
+  Cluster cluster = Three();
+  cluster.Node(4, "zone-4");
+  cluster.Node(5, "zone-5");
+  cluster.mute = {4};
+  cluster.loads[1].bytes = 1;
+  cluster.Partition(1, {1, 2, 3});
+  Options options;
+  Planner planner(options);
+  const std::vector<NodeId> kept{NodeId(1), NodeId(2), NodeId(3)};
+  const std::vector<NodeId> but_4{NodeId(5)};
+  (void)cluster.Run(planner, seconds(9));
+  EXPECT_EQ(Placement(cluster.view).PlaceReplica(kept, but_4, 0, 0), NodeId(4)) << "it may be new";
+  Plan plan = cluster.Run(planner, seconds(3));
+  EXPECT_EQ(Placement(cluster.view).PlaceReplica(kept, but_4, 0, 0), std::nullopt);
+  EXPECT_THAT(plan.warnings, ::testing::Contains(::testing::HasSubstr("node 4 is registered and")));
+  EXPECT_TRUE(plan.node_states.empty());
+  plan = cluster.Run(planner, options.dead_after);
+  EXPECT_THAT(plan.node_states,
+              ::testing::ElementsAre(std::pair(NodeId(4), proto::NODE_STATE_DEAD)));
+  // It is heard after all.
+  cluster.State(4, "zone-4", proto::NODE_STATE_DEAD);
+  EXPECT_TRUE(cluster.Run(planner, seconds(20)).node_states.empty());
+  cluster.mute.clear();
+  plan = cluster.Run(planner, seconds(1));
+  EXPECT_THAT(plan.node_states,
+              ::testing::ElementsAre(std::pair(NodeId(4), proto::NODE_STATE_ACTIVE)));
+  // Who hears nobody is out of reach itself.
+  cluster.State(4, "zone-4", proto::NODE_STATE_ACTIVE);
+  cluster.mute = {1, 2, 3};
+  EXPECT_TRUE(cluster.Run(planner, options.dead_after + minutes(1)).node_states.empty());
+}
+
 TEST(Planner, ReplacesADeadMemberAndTakesOutADeadLearner) {
   Cluster cluster = Three();
   cluster.Node(4, "zone-1");
@@ -405,6 +449,14 @@ TEST(Planner, MergesOnlyWhatIsColdSmallAndHasBeenForLong) {
   EXPECT_EQ(first_job(warm, minutes(120)), proto::JOB_KIND_UNSPECIFIED);
   const auto big = [](Cluster& cluster) { cluster.loads[1].bytes = uint64_t{3} << 30; };
   EXPECT_EQ(first_job(big, minutes(120)), proto::JOB_KIND_UNSPECIFIED);
+  // Only the right one is copied.
+  const auto much = [](uint64_t partition) {
+    return [partition](Cluster& cluster) {
+      cluster.loads[partition].merge_copy_bytes = (uint64_t{64} << 20) + 1;
+    };
+  };
+  EXPECT_EQ(first_job(much(1), minutes(31)), proto::JOB_KIND_MERGE);
+  EXPECT_EQ(first_job(much(2), minutes(120)), proto::JOB_KIND_UNSPECIFIED);
   const auto degraded = [](Cluster& cluster) { cluster.Partition(2, {1, 2}, "m", "", {3}); };
   EXPECT_EQ(first_job(degraded, minutes(120)), proto::JOB_KIND_UNSPECIFIED);
 }
