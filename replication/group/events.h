@@ -157,7 +157,8 @@ struct Replace {
 struct SetReplication {
   uint32_t replication = 1;
 };
-/// R11: the primary cannot act (its disk hangs, its state machine is stuck): it resigns now.
+/// R11: the primary resigns now. Tick does so of a primary that cannot settle a swap. (A disk that
+/// hangs ends heartbeats instead, R10; a store without space refuses writes where it leads, R10.)
 struct Resign {};
 /// R13, on the primary: entry `index` is a Split, applied here. Once every in-sync replica Holds
 /// its child (those that do not within kAckTimeout are left out, if enough do), the swap cuts the

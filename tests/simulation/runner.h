@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "replication/group/mutation.h"
@@ -63,6 +64,8 @@ struct Scenario {
   group::Mutation mutation = group::Mutation::kNone;
 };
 const std::vector<Scenario>& Scenarios();
+/// How the error begins of one that could not be played to its end.
+inline constexpr std::string_view kAnotherWay = "the scenario goes another way";
 
 /// Runs it in a process of its own, with a mistake built in or none.
 Report RunScenario(const Scenario& scenario, group::Mutation mutation);

@@ -75,7 +75,7 @@ class Stage {
   std::string End() {
     if (!cluster_.truth().error().empty()) return cluster_.truth().error();
     // A scenario that does not come about tests nothing.
-    if (!problem_.empty()) return "the scenario goes another way: " + problem_;
+    if (!problem_.empty()) return std::string(kAnotherWay) + ": " + problem_;
     return cluster_.Finish();
   }
 
