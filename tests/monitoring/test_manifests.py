@@ -170,6 +170,22 @@ def test_pods_are_no_root_and_have_probes_limits_and_their_volumes(sets):
         assert {mount["name"] for mount in container["volumeMounts"]} == volumes
 
 
+STOP_S = 60  # what docker-compose.yml gives a node to stop in
+
+
+def test_nodes_go_on_serving_until_no_service_names_them(sets):
+    """Endpoints are updated while the pod ends: SIGTERM, which closes the port, waits for them."""
+    nodes = [w for w in sets if main_container(w)["name"] == "node"]
+    assert nodes
+    for workload in nodes:
+        command = main_container(workload)["lifecycle"]["preStop"]["exec"]["command"]
+        assert command[0] == "sleep" and 3 <= int(command[1]) <= 30
+        # The sleep counts against the grace period.
+        assert pod(workload)["terminationGracePeriodSeconds"] >= int(command[1]) + STOP_S
+    compose = yaml.safe_load(COMPOSE.read_text())["services"]["node1"]["stop_grace_period"]
+    assert compose == f"{STOP_S}s"
+
+
 def test_the_images_user_is_the_manifests(sets):
     dockerfile = (prometheus.DEPLOY / "Dockerfile").read_text()
     user = re.search(r"AS onggi\n.*?\nUSER (\d+)\n", dockerfile, re.DOTALL)
