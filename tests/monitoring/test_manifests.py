@@ -1,6 +1,7 @@
 """deploy/'s Kubernetes manifest and docker-compose.yml say nothing that the programs do not know: names,
 ports, labels and flags meet. No container is started: tests/deploy does that with the second."""
 
+import itertools
 import re
 import subprocess
 
@@ -57,6 +58,30 @@ def variables():
     """The environment variables of all commands: each passes over the others'."""
     known = set().union(*(flags_of(binary(), command) for command in (*ROLES, "status")))
     return {"ONGGI_" + flag[2:].upper().replace("-", "_") for flag in known}
+
+
+GUIDES = ("docs/operating.md", "docs/grpc.md", "README.md")
+
+
+def test_commands_of_the_guides_are_the_programs():
+    """Each `onggi ...` that they tell people to type: its words are commands, its flags theirs."""
+    commands = set()
+    for guide in GUIDES:
+        text = (prometheus.DEPLOY.parent / guide).read_text()
+        for line in re.findall(r"^    onggi ([a-z].*)$", text, re.MULTILINE) + re.findall(r"`onggi ([a-z][^`]*)`", text):
+            words = line.split("#")[0].split()
+            if "|" in words:
+                continue  # the summary of all
+            names = list(itertools.takewhile(str.isalpha, words))
+            names = [n for n in names if n.islower()]
+            flags = [w.split("=")[0] for w in words if w.startswith("--")]
+            commands.add((tuple(names), tuple(flags)))
+    assert len(commands) > 10
+    for names, flags in sorted(commands):
+        done = subprocess.run([str(binary()), *names, "--help"], capture_output=True, text=True)
+        assert done.returncode == 0, (names, done.stderr)
+        assert f"onggi {' '.join(names)}" in done.stdout.splitlines()[0] or names[0] in done.stdout, names
+        assert set(flags) <= set(re.findall(r"--[a-z][a-z0-9-]*", done.stdout)), (names, flags)
 
 
 def check_arguments(arguments, program):
