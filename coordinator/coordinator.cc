@@ -44,11 +44,17 @@ asio::awaitable<void> Coordinator::Run() {
       active_ = false;
       metrics_.SetActive(false);
     } else {
-      log::Warn("the catalog could not be read", "status", started);
+      log::Warn("this coordinator cannot lead", "status", started);
     }
     co_await leadership_->Stop();
     leadership_.reset();
-    if (!started.ok()) co_await Sleep(*environment_.timers, options_.tick);
+    if (started.code() == Code::kConditionFailed) {
+      // It stood by while the others were upgraded: one of them is to follow, and at once.
+      (void)co_await election_->Resign();
+      co_await Sleep(*environment_.timers, options_.max_backoff);
+    } else if (!started.ok()) {
+      co_await Sleep(*environment_.timers, options_.tick);
+    }
   }
 }
 

@@ -62,6 +62,14 @@ asio::awaitable<Status> Leadership::Start() {
     const Status status = co_await Follow(std::string(prefix));
     if (!status.ok()) co_return status;
   }
+  if (const auto& cluster = view_.cluster();
+      cluster && (cluster->wire_version() > options_.newest_wire_version ||
+                  cluster->disk_version() > options_.newest_disk_version)) {
+    co_return Status(Code::kConditionFailed,
+                     "newer versions are in force than this program knows: wire " +
+                         std::to_string(cluster->wire_version()) + ", disk " +
+                         std::to_string(cluster->disk_version()));
+  }
   const Status tables = co_await tables_.Start();
   if (!tables.ok()) co_return tables;
   started_ = true;
@@ -205,18 +213,22 @@ asio::awaitable<void> Leadership::Prune() {
   (void)co_await catalog_.Commit(std::move(transaction));
 }
 
-/// Once every member knows more than what is in force, that is put in force. A registration writes
-/// the cluster's key too, so none can slip in between the look at the members and the commit.
+/// Once every member, and this program, knows more than what is in force, that is put in force: a
+/// coordinator that raised it past its own would not be let in at its next start. A registration
+/// writes the cluster's key too, so none can slip in between the look at the members and the
+/// commit.
 asio::awaitable<void> Leadership::RaiseVersions() {
-  const auto newest = [](const std::vector<proto::Node>& nodes, proto::Cluster* cluster) {
-    uint32_t wire = UINT32_MAX;
-    uint32_t disk = UINT32_MAX;
+  const auto newest = [this](const std::vector<proto::Node>& nodes, proto::Cluster* cluster) {
+    uint32_t wire = options_.newest_wire_version;
+    uint32_t disk = options_.newest_disk_version;
+    bool any = false;
     for (const proto::Node& node : nodes) {
       if (node.state() == proto::NODE_STATE_DECOMMISSIONED) continue;
+      any = true;
       wire = std::min(wire, node.wire_versions().newest());
       disk = std::min(disk, node.disk_versions().newest());
     }
-    if (wire == UINT32_MAX) return false;
+    if (!any) return false;
     if (wire <= cluster->wire_version() && disk <= cluster->disk_version()) return false;
     cluster->set_wire_version(std::max(cluster->wire_version(), wire));
     cluster->set_disk_version(std::max(cluster->disk_version(), disk));

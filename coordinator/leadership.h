@@ -54,7 +54,8 @@ class Leadership {
   Leadership& operator=(const Leadership&) = delete;
 
   /// Reads the catalog, resumes its jobs, begins to plan. An error of the store: nothing has begun;
-  /// Stop() and another one.
+  /// Stop() and another one. kConditionFailed: newer versions are in force than this program knows;
+  /// another coordinator must lead.
   boost::asio::awaitable<Status> Start();
   boost::asio::awaitable<void> Stop();
 

@@ -24,6 +24,10 @@ struct Options {
   /// A node that has been gone for this long is dead: its replicas are replaced.
   std::chrono::milliseconds dead_after{300'000};
 
+  /// No version past these is put in force: the newest that this program knows.
+  uint32_t newest_wire_version = UINT32_MAX;
+  uint32_t newest_disk_version = UINT32_MAX;
+
   /// Replicas of tables that do not say how many: 1, 3 or 5; 0: 3 if there are as many nodes,
   /// else 1.
   uint32_t default_replication = 0;

@@ -30,11 +30,6 @@ void ClusterOptions::AddTo(Role role, OptionTable* table) {
     table->Add("zone", &zone, "What fails together with this node: a rack, a room, a data center");
     table->Add("copy-rate", &copy_rate, "Bytes a second that copying replicas may take");
     table->Add("close-idle", &close_idle, "Close a partition that was not used for this long");
-    table->Group("Testing");
-    table->Add("oldest-wire-version", &oldest_wire_version,
-               "Claim to speak this version between members at least (0: the program's)");
-    table->Add("newest-wire-version", &newest_wire_version,
-               "Claim to speak this version between members at most (0: the program's)");
   } else {
     table->Group("Placement");
     table->Add("replication", &replication, "Replicas of each partition of a new table: 1, 3 or 5");
@@ -52,6 +47,12 @@ void ClusterOptions::AddTo(Role role, OptionTable* table) {
     table->Add("balance", &balance, "Keep primaries and bytes balanced over the nodes");
   }
 
+  table->Group("Testing");
+  table->Add("oldest-wire-version", &oldest_wire_version,
+             "Claim to speak this version between members at least (0: the program's)");
+  table->Add("newest-wire-version", &newest_wire_version,
+             "Claim to speak this version between members at most (0: the program's)");
+
   table->AddCheck([this, role]() -> Status {
     if (etcd.empty()) return InvalidArgument("--etcd: name at least one member, as host:port");
     if ((etcd_cert.empty()) != (etcd_key.empty())) {
@@ -68,7 +69,8 @@ void ClusterOptions::AddTo(Role role, OptionTable* table) {
     if (zone.empty()) return InvalidArgument("--zone: must not be empty");
     if ((oldest_wire_version == 0) != (newest_wire_version == 0) ||
         oldest_wire_version > newest_wire_version) {
-      return InvalidArgument("--oldest-wire-version and --newest-wire-version go together, in order");
+      return InvalidArgument(
+          "--oldest-wire-version and --newest-wire-version go together, in order");
     }
     if (role == Role::kCoordinator && replication != 1 && replication != 3 && replication != 5) {
       return InvalidArgument("--replication: 1, 3 or 5");

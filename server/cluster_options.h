@@ -38,8 +38,8 @@ struct ClusterOptions {
 
   /// Of what replicas are copied with, all streams together.
   Bytes copy_rate = MiB(64);
-  /// Versions of the messages between members that this node says it speaks; 0: the program's own. For
-  /// tests of upgrades, with one program in the place of two.
+  /// Versions of the messages between members that this process says it speaks; 0: the program's
+  /// own. For tests of upgrades, with one program in the place of two.
   uint32_t oldest_wire_version = 0;
   uint32_t newest_wire_version = 0;
   /// Partitions that nobody has used for this long are closed.

@@ -28,6 +28,9 @@ Status CoordinatorServer::Start() {
     auto cluster = Await(io_->executor(0),
                          metadata::EnsureCluster(*metadata_, cluster_.cluster_id, Clock::System()));
     if (cluster.ok()) {
+      const Status known =
+          metadata::CheckInForce(*cluster, WireVersions(), metadata::SupportedDiskVersions());
+      if (!known.ok()) return known.WithContext("the cluster refuses this coordinator");
       cluster_id_ = cluster->id();
       break;
     }
@@ -39,6 +42,15 @@ Status CoordinatorServer::Start() {
   }
   RETURN_IF_ERROR(StartCoordinator(HostAndPort(host, port)));
   return Listen(port);
+}
+
+proto::VersionRange CoordinatorServer::WireVersions() const {
+  proto::VersionRange range = metadata::SupportedWireVersions();
+  if (cluster_.newest_wire_version != 0) {
+    range.set_oldest(cluster_.oldest_wire_version);
+    range.set_newest(cluster_.newest_wire_version);
+  }
+  return range;
 }
 
 Status CoordinatorServer::StartCoordinator(const std::string& address) {
@@ -62,9 +74,14 @@ Status CoordinatorServer::StartCoordinator(const std::string& address) {
   options.merge = cluster_.merge;
   options.merge_sustain = cluster_.merge_after;
   options.balance = cluster_.balance;
+  options.newest_wire_version = WireVersions().newest();
+  options.newest_disk_version = metadata::SupportedDiskVersions().newest();
   coordinator_ = std::make_unique<coordinator::Coordinator>(environment, options);
   // Everything of it belongs to its executor.
-  RunOn(io_->executor(0), [this] { coordinator_->Start(); });
+  RunOn(io_->executor(0), [this, &environment] {
+    coordinator_->Start();
+    probe_ = std::make_unique<coordinator::StoreProbe>(environment);
+  });
   return Status::Ok();
 }
 
@@ -78,7 +95,7 @@ Status CoordinatorServer::Listen(uint16_t port) {
   rpc_server_->SetServing(true);
 
   metrics::AddProcessMetrics(registry_);
-  admin_ = std::make_unique<http::AdminHandler>(registry_, [] { return Status::Ok(); });
+  admin_ = std::make_unique<http::AdminHandler>(registry_, [this] { return probe_->Check(); });
   const auto admin_options = http::AdminServerOptions(options_.bind, options_.admin_port);
   admin_server_ = std::make_unique<http::Server>(*io_, *admin_, admin_options, &registry_);
   return admin_server_->Start();
@@ -92,6 +109,9 @@ void CoordinatorServer::Stop() {
   if (rpc_server_ != nullptr) rpc_server_->Stop(std::chrono::milliseconds(500));
   if (service_ != nullptr) service_->Stop();
   if (coordinator_ != nullptr) coordinator_->Stop();
+  if (probe_ != nullptr) {
+    RunOn(io_->executor(0), [this] { probe_.reset(); });
+  }
   if (metadata_ != nullptr) metadata_->Close();
   if (io_ != nullptr) io_->Stop();
   admin_server_.reset();

@@ -14,6 +14,7 @@
 #include "coordinator/coordinator.h"
 #include "coordinator/coordinator_service.h"
 #include "coordinator/grpc_node_client.h"
+#include "coordinator/store_probe.h"
 #include "coordinator/timers.h"
 #include "replication/metadata/etcd_store.h"
 #include "server/cluster_options.h"
@@ -40,6 +41,8 @@ class CoordinatorServer final {
   const std::string& cluster_id() const { return cluster_id_; }
 
  private:
+  /// The program's, or what a test's flags say.
+  proto::VersionRange WireVersions() const;
   Status StartCoordinator(const std::string& address);
   Status Listen(uint16_t port);
 
@@ -54,6 +57,7 @@ class CoordinatorServer final {
   std::unique_ptr<coordinator::GrpcNodeClient> nodes_;
   std::unique_ptr<coordinator::AsioTimers> timers_;
   std::unique_ptr<coordinator::Coordinator> coordinator_;
+  std::unique_ptr<coordinator::StoreProbe> probe_;
   std::unique_ptr<coordinator::CoordinatorService> service_;
   std::unique_ptr<rpc::RpcServer> rpc_server_;
   std::unique_ptr<http::AdminHandler> admin_;

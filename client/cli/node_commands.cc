@@ -129,7 +129,7 @@ void Commands::AddNodes(CLI::App* parent) {
     request.set_node(gone->node);
     request.set_force(gone->force);
     proto::RemoveNodeResponse response;
-    const grpc::Status status = session.Admin(&Admin::RemoveNode, request, &response);
+    const grpc::Status status = session.AdminOnce(&Admin::RemoveNode, request, &response);
     if (!status.ok()) return session.Fail(status);
     Print(remove->session.json() ? "{}\n" : "node " + std::to_string(gone->node) + " is removed\n");
     return Exit::kOk;

@@ -161,7 +161,7 @@ Exit Begin(const Command& command, Session& session, uint64_t partition,
   if (!table) return exit;
   request.set_table(*table);
   proto::JobResponse response;
-  const grpc::Status status = session.Admin(method, request, &response);
+  const grpc::Status status = session.AdminOnce(method, request, &response);
   return status.ok() ? PrintJob(command, response.job()) : session.Fail(status);
 }
 

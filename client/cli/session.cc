@@ -1,10 +1,32 @@
 #include "client/cli/session.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "common/rpc/channel.h"
+#include "common/rpc/status.h"
 
 namespace onggi::cli {
+namespace {
+
+enum class Connection : uint8_t { kMade, kFailed, kSilent };
+
+std::chrono::system_clock::time_point Now() { return std::chrono::system_clock::now(); }
+
+/// Waits until `channel` is connected or has failed to, until `deadline` at most. A process that is
+/// stopped is silent, although its kernel takes the connection: gRPC waits for its first frame.
+Connection Connect(grpc::Channel& channel, std::chrono::system_clock::time_point deadline) {
+  for (;;) {
+    const grpc_connectivity_state state = channel.GetState(/*try_to_connect=*/true);
+    if (state == GRPC_CHANNEL_READY) return Connection::kMade;
+    if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) {
+      return Connection::kFailed;
+    }
+    if (!channel.WaitForStateChange(state, deadline)) return Connection::kSilent;
+  }
+}
+
+}  // namespace
 
 void SessionOptions::AddTo(OptionTable* table) {
   table->Group("Connection");
@@ -42,21 +64,46 @@ Result<std::unique_ptr<Session>> Session::Open(const SessionOptions& options) {
   return session;
 }
 
-grpc::Status Session::Try(const Attempt& attempt) {
-  const auto deadline = std::chrono::system_clock::now() + options_.timeout;
+grpc::Status Session::Call(const Attempt& attempt, const std::shared_ptr<grpc::Channel>& channel,
+                           Deadline deadline) const {
+  grpc::ClientContext context;
+  context.set_deadline(deadline);
+  if (!options_.access_key.empty()) {
+    context.AddMetadata("authorization",
+                        "Bearer " + options_.access_key + ":" + options_.secret_key);
+  }
+  if (!options_.region.empty()) context.AddMetadata("onggi-region", options_.region);
+  return attempt(&context, channel);
+}
+
+grpc::Status Session::Try(Repeat repeat, const Attempt& attempt) {
+  const Deadline end = Now() + options_.timeout;
   grpc::Status status;
+  maybe_done_ = false;
   for (size_t tried = 0; tried < channels_.size(); ++tried) {
     const size_t at = (good_ + tried) % channels_.size();
-    grpc::ClientContext context;
-    context.set_deadline(deadline);
-    if (!options_.access_key.empty()) {
-      context.AddMetadata("authorization",
-                          "Bearer " + options_.access_key + ":" + options_.secret_key);
+    const size_t left = channels_.size() - tried;
+    const auto share = [&] { return Now() + (end - Now()) / static_cast<int>(left); };
+    const bool last = left == 1;
+    const Deadline patience = last ? end : std::min(share(), Now() + kConnectPatience);
+    const Connection connection = Connect(*channels_[at], patience);
+    if (connection == Connection::kSilent) {
+      // Nothing was sent: whatever was asked may be asked elsewhere.
+      status = {grpc::StatusCode::DEADLINE_EXCEEDED,
+                options_.endpoint[at] + " does not complete a connection"};
+      continue;
     }
-    if (!options_.region.empty()) context.AddMetadata("onggi-region", options_.region);
-    status = attempt(&context, channels_[at]);
-    if (status.error_code() != grpc::StatusCode::UNAVAILABLE) {
+    // Where the connection has failed, the call fails at once, and says why.
+    status = Call(attempt, channels_[at], share());
+    const bool unanswered = status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+                            status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
+    if (!unanswered) {
       good_ = at;
+      return status;
+    }
+    const bool sent = connection == Connection::kMade && rpc::MayHaveRun(status);
+    if (repeat == Repeat::kNever && sent) {
+      maybe_done_ = true;
       return status;
     }
   }
@@ -92,6 +139,9 @@ Exit Session::Fail(const grpc::Status& status) const {
   }
   std::fprintf(stderr, "onggi: %s\n", error.ToString().c_str());
   if (!help.empty()) std::fprintf(stderr, "       (%s) %s\n", endpoints.c_str(), help.c_str());
+  if (maybe_done_) {
+    std::fprintf(stderr, "       it may have been done all the same: look before asking again\n");
+  }
   return exit;
 }
 

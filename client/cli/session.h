@@ -4,6 +4,8 @@
 #include <grpcpp/client_context.h>
 
 #include <chrono>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -44,31 +46,42 @@ enum class Exit : int {
 };
 
 /// The calls of one command, to the first endpoint that answers. Each waits for its answer.
+///
+/// The endpoints share --timeout: one that does not connect (a process that is stopped, a host that
+/// drops what is sent to it) is left for the next after kConnectPatience, one that connects and
+/// does not answer after its share of what remains. The last one has all of that.
 class Session {
  public:
   /// kInvalidArgument: TLS files that cannot be read.
   static Result<std::unique_ptr<Session>> Open(const SessionOptions& options);
 
-  /// Calls `method` of the coordinator's administration:
+  /// Calls `method` of the coordinator's administration, which reads, or whose second call finds
+  /// done what the first has done:
   /// `session.Admin(&proto::CoordinatorService::Stub::ListNodes, request, &response)`.
   template <class Request, class Response>
   grpc::Status Admin(grpc::Status (proto::CoordinatorService::Stub::*method)(grpc::ClientContext*,
                                                                              const Request&,
                                                                              Response*),
                      const Request& request, Response* response) {
-    return Try([&](grpc::ClientContext* context, const std::shared_ptr<grpc::Channel>& channel) {
-      proto::CoordinatorService::Stub stub(channel);
-      return (stub.*method)(context, request, response);
-    });
+    return Try(Repeat::kAnywhere, AdminCall(method, request, response));
+  }
+  /// The same for what must not be done twice: a second split of a partition cuts it again. Once an
+  /// endpoint may have been told, no other one is.
+  template <class Request, class Response>
+  grpc::Status AdminOnce(grpc::Status (proto::CoordinatorService::Stub::*method)(
+                             grpc::ClientContext*, const Request&, Response*),
+                         const Request& request, Response* response) {
+    return Try(Repeat::kNever, AdminCall(method, request, response));
   }
   template <class Request, class Response>
   grpc::Status Tables(grpc::Status (v1::Tables::Stub::*method)(grpc::ClientContext*, const Request&,
                                                                Response*),
                       const Request& request, Response* response) {
-    return Try([&](grpc::ClientContext* context, const std::shared_ptr<grpc::Channel>& channel) {
-      v1::Tables::Stub stub(channel);
-      return (stub.*method)(context, request, response);
-    });
+    return Try(Repeat::kAnywhere,
+               [&](grpc::ClientContext* context, const std::shared_ptr<grpc::Channel>& channel) {
+                 v1::Tables::Stub stub(channel);
+                 return (stub.*method)(context, request, response);
+               });
   }
 
   /// Prints a failed call's reason to stderr, with what may help, and returns the exit code.
@@ -77,13 +90,33 @@ class Session {
  private:
   using Attempt =
       std::function<grpc::Status(grpc::ClientContext*, const std::shared_ptr<grpc::Channel>&)>;
+  using Deadline = std::chrono::system_clock::time_point;
+  /// Whether a call of which it is not known if it was carried out may be sent to another endpoint.
+  enum class Repeat : uint8_t { kAnywhere, kNever };
+
+  /// A node that lives connects at once; a handshake on a busy machine takes part of a second.
+  static constexpr std::chrono::milliseconds kConnectPatience{2'000};
 
   explicit Session(const SessionOptions& options) : options_(options) {}
-  grpc::Status Try(const Attempt& attempt);
+
+  template <class Request, class Response>
+  static Attempt AdminCall(grpc::Status (proto::CoordinatorService::Stub::*method)(
+                               grpc::ClientContext*, const Request&, Response*),
+                           const Request& request, Response* response) {
+    return [method, &request, response](grpc::ClientContext* context,
+                                        const std::shared_ptr<grpc::Channel>& channel) {
+      proto::CoordinatorService::Stub stub(channel);
+      return (stub.*method)(context, request, response);
+    };
+  }
+  grpc::Status Try(Repeat repeat, const Attempt& attempt);
+  grpc::Status Call(const Attempt& attempt, const std::shared_ptr<grpc::Channel>& channel,
+                    Deadline deadline) const;
 
   const SessionOptions options_;
   std::vector<std::shared_ptr<grpc::Channel>> channels_;
-  size_t good_ = 0;  ///< the endpoint that has answered
+  size_t good_ = 0;          ///< the endpoint that has answered
+  bool maybe_done_ = false;  ///< the last call changes something, and its outcome is not known
 };
 
 }  // namespace onggi::cli

@@ -40,18 +40,7 @@ std::string Describe(const proto::VersionRange& range) {
 /// Ok if this program may join: it knows what is in force, and understands every other member.
 Status CheckVersions(const proto::Cluster& cluster, const proto::Node& joining,
                      const std::vector<proto::Node>& members) {
-  const auto knows = [](const proto::VersionRange& range, uint32_t version) {
-    return range.oldest() <= version && version <= range.newest();
-  };
-  if (!knows(joining.wire_versions(), cluster.wire_version())) {
-    return Refused("the cluster speaks version " + std::to_string(cluster.wire_version()) +
-                   ", this program " + Describe(joining.wire_versions()));
-  }
-  if (!knows(joining.disk_versions(), cluster.disk_version())) {
-    return Refused("the cluster's format on disk is version " +
-                   std::to_string(cluster.disk_version()) + ", this program knows " +
-                   Describe(joining.disk_versions()));
-  }
+  RETURN_IF_ERROR(CheckInForce(cluster, joining.wire_versions(), joining.disk_versions()));
   for (const proto::Node& member : members) {
     const auto& theirs = member.wire_versions();
     const auto& ours = joining.wire_versions();
@@ -153,6 +142,23 @@ proto::VersionRange SupportedDiskVersions() {
   range.set_oldest(1);
   range.set_newest(kDiskVersion);
   return range;
+}
+
+Status CheckInForce(const proto::Cluster& cluster, const proto::VersionRange& wire,
+                    const proto::VersionRange& disk) {
+  const auto knows = [](const proto::VersionRange& range, uint32_t version) {
+    return range.oldest() <= version && version <= range.newest();
+  };
+  if (!knows(wire, cluster.wire_version())) {
+    return Refused("the cluster speaks version " + std::to_string(cluster.wire_version()) +
+                   ", this program " + Describe(wire));
+  }
+  if (!knows(disk, cluster.disk_version())) {
+    return Refused("the cluster's format on disk is version " +
+                   std::to_string(cluster.disk_version()) + ", this program knows " +
+                   Describe(disk));
+  }
+  return Status::Ok();
 }
 
 asio::awaitable<Result<proto::Cluster>> EnsureCluster(MetadataStore& store, std::string expected_id,

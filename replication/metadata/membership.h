@@ -37,6 +37,12 @@ struct Membership {
 proto::VersionRange SupportedWireVersions();
 proto::VersionRange SupportedDiskVersions();
 
+/// kConditionFailed, with both versions in words, unless a program that knows these ones knows what
+/// is in force in the cluster. Part of RegisterNode; coordinators, who register nowhere, ask it at
+/// their start.
+Status CheckInForce(const proto::Cluster& cluster, const proto::VersionRange& wire,
+                    const proto::VersionRange& disk);
+
 /// The cluster's record. Where there is none, it is made, unless `expected_id` is not empty: a
 /// member of another cluster does not found one. kConditionFailed, with both ids, when it is
 /// another cluster than expected.

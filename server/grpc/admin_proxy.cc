@@ -55,7 +55,8 @@ class AdminProxy::Call final : public grpc::ServerUnaryReactor {
     const std::shared_ptr<grpc::Channel> channel =
         address.empty() ? nullptr : proxy_.ChannelTo(address);
     if (channel == nullptr) {
-      return Finish({grpc::StatusCode::UNAVAILABLE, "there is no active coordinator at present"});
+      // As an error of ours: it says that nothing was done, and another node may be asked.
+      return Finish(rpc::ToGrpc(Unavailable("there is no active coordinator at present")));
     }
     {
       std::scoped_lock lock(mutex_);

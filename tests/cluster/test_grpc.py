@@ -160,6 +160,20 @@ def test_the_command_line_is_refused_with_the_reason(cluster):
         assert done.returncode == 1 and done.stderr.startswith("onggi: ") and words in done.stderr, done
 
 
+def test_the_command_line_leaves_a_node_that_is_stopped(cluster):
+    """Its kernel takes the connection, and nobody answers."""
+    stopped, other = cluster.nodes[:2]
+    stopped.pause()
+    try:
+        begun = time.monotonic()
+        done = cluster.command_line("node", "list", "--timeout", "30s", nodes=[stopped, other])
+        assert done.returncode == 0, done.stderr
+        assert time.monotonic() - begun < 15
+    finally:
+        stopped.resume()
+    cluster.wait_ready(stopped)
+
+
 def test_the_command_line_without_a_coordinator(cluster):
     for coordinator in cluster.coordinators:
         coordinator.pause()

@@ -3,6 +3,8 @@
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -28,8 +30,9 @@ def change_versions(node, oldest, newest):
 
 @pytest.mark.core
 def test_a_rolling_upgrade_between_adjacent_versions(tmp_path):
-    """Nodes of version 1 become nodes of 1 and 2 one after the other, under load; then 2 is in force."""
-    with Cluster(nodes=3, coordinators=1, etcds=1, node_arguments=speaking(1, 1)) as cluster:
+    """Members of version 1 become members of 1 and 2 one after the other, under load; then 2 is in force."""
+    with Cluster(nodes=3, coordinators=1, etcds=1, node_arguments=speaking(1, 1),
+                 coordinator_arguments=speaking(1, 1)) as cluster:
         create(Api(cluster.nodes[0].endpoint))
         put_all(Api(cluster.nodes[0].endpoint), 30)
         stop, leaving, failures, done = threading.Event(), set(), [], [0]
@@ -69,15 +72,55 @@ def test_a_rolling_upgrade_between_adjacent_versions(tmp_path):
         assert not failures, failures[:3]
         assert done[0] > 50
 
+        # A coordinator does not put in force what it does not know itself: it would be the next to be refused.
+        coordinator = cluster.coordinators[0]
+        time.sleep(3)
+        assert cluster.admin("status")["wire_version"] == 1
+        assert coordinator.stop() == 0, coordinator.log_tail()
+        change_versions(coordinator, 1, 2)
+        coordinator.start()
+        cluster.wait_ready(coordinator)
+
         # Everybody knows 2: a program that does not may join no more, one that knows only 2 may. Asked of
         # the cluster, not tried out: an old program that gets in keeps version 1 in force.
-        eventually(lambda: cluster.admin("status")["wire_version"] == 2, what="version 2 in force")
+        eventually(lambda: (cluster.admin("status", check=False) or {}).get("wire_version") == 2,
+                   what="version 2 in force")
+        for oldest, newest, words in [(1, 1, "1"), (3, 4, "3 to 4")]:
+            stranger = cluster.add_coordinator(speaking(oldest, newest))
+            assert f"the cluster refuses this coordinator: the cluster speaks version 2, this program {words}" in \
+                refusal(stranger)
+            cluster.coordinators.remove(stranger)
         old = cluster.add_node(speaking(1, 1))
         assert "the cluster speaks version 2, this program 1" in refusal(old)
         cluster.nodes.remove(old)
         new = cluster.add_node(speaking(2, 3)).start()
         cluster.wait_ready(new)
         check_all(cluster, 30)
+
+
+def ready(member):
+    """Status and text of /readyz."""
+    try:
+        with urllib.request.urlopen(member.admin + "/readyz", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.core
+def test_a_coordinator_without_etcd_is_alive_and_not_ready():
+    """So that whoever watches it is told, and nobody restarts it: it goes on by itself."""
+    with Cluster(nodes=0, coordinators=2, etcds=1) as cluster:
+        assert [ready(c)[0] for c in cluster.coordinators] == [200, 200]
+        cluster.etcd[0].pause()
+        for coordinator in cluster.coordinators:
+            eventually(lambda c=coordinator: ready(c)[0] == 503, what="it says that it is not ready")
+            assert "the metadata store (etcd) has not answered for" in ready(coordinator)[1]
+            with urllib.request.urlopen(coordinator.admin + "/healthz", timeout=5) as answer:
+                assert answer.status == 200
+        cluster.etcd[0].resume()
+        for coordinator in cluster.coordinators:
+            eventually(lambda c=coordinator: ready(c)[0] == 200, what="it is ready again")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """deploy/'s Kubernetes manifest and docker-compose.yml say nothing that the programs do not know: names,
 ports, labels and flags meet. No container is started: tests/deploy does that with the second."""
 
+import itertools
 import re
 import subprocess
 
@@ -57,6 +58,30 @@ def variables():
     """The environment variables of all commands: each passes over the others'."""
     known = set().union(*(flags_of(binary(), command) for command in (*ROLES, "status")))
     return {"ONGGI_" + flag[2:].upper().replace("-", "_") for flag in known}
+
+
+GUIDES = ("docs/operating.md", "docs/grpc.md", "README.md")
+
+
+def test_commands_of_the_guides_are_the_programs():
+    """Each `onggi ...` that they tell people to type: its words are commands, its flags theirs."""
+    commands = set()
+    for guide in GUIDES:
+        text = (prometheus.DEPLOY.parent / guide).read_text()
+        for line in re.findall(r"^    onggi ([a-z].*)$", text, re.MULTILINE) + re.findall(r"`onggi ([a-z][^`]*)`", text):
+            words = line.split("#")[0].split()
+            if "|" in words:
+                continue  # the summary of all
+            names = list(itertools.takewhile(str.isalpha, words))
+            names = [n for n in names if n.islower()]
+            flags = [w.split("=")[0] for w in words if w.startswith("--")]
+            commands.add((tuple(names), tuple(flags)))
+    assert len(commands) > 10
+    for names, flags in sorted(commands):
+        done = subprocess.run([str(binary()), *names, "--help"], capture_output=True, text=True)
+        assert done.returncode == 0, (names, done.stderr)
+        assert f"onggi {' '.join(names)}" in done.stdout.splitlines()[0] or names[0] in done.stdout, names
+        assert set(flags) <= set(re.findall(r"--[a-z][a-z0-9-]*", done.stdout)), (names, flags)
 
 
 def check_arguments(arguments, program):
@@ -168,6 +193,22 @@ def test_pods_are_no_root_and_have_probes_limits_and_their_volumes(sets):
         volumes = {v["name"] for v in pod(workload).get("volumes", [])}
         volumes |= {v["metadata"]["name"] for v in workload["spec"].get("volumeClaimTemplates", [])}
         assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+
+
+STOP_S = 60  # what docker-compose.yml gives a node to stop in
+
+
+def test_nodes_go_on_serving_until_no_service_names_them(sets):
+    """Endpoints are updated while the pod ends: SIGTERM, which closes the port, waits for them."""
+    nodes = [w for w in sets if main_container(w)["name"] == "node"]
+    assert nodes
+    for workload in nodes:
+        command = main_container(workload)["lifecycle"]["preStop"]["exec"]["command"]
+        assert command[0] == "sleep" and 3 <= int(command[1]) <= 30
+        # The sleep counts against the grace period.
+        assert pod(workload)["terminationGracePeriodSeconds"] >= int(command[1]) + STOP_S
+    compose = yaml.safe_load(COMPOSE.read_text())["services"]["node1"]["stop_grace_period"]
+    assert compose == f"{STOP_S}s"
 
 
 def test_the_images_user_is_the_manifests(sets):

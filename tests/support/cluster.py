@@ -274,12 +274,12 @@ class Cluster:
             self.etcd.append(member)
         self.etcd_endpoints = ",".join(member.endpoint for member in self.etcd)
 
-    def add_coordinator(self):
+    def add_coordinator(self, arguments=()):
         name = f"coordinator{len(self.coordinators) + 1}"
         host, ports = self._place(name, 2)
         member = Member(self, name, [
             binary(), "coordinator", "--etcd", self.etcd_endpoints, "--bind", host, *self.insecure,
-            "--grpc-port", ports[0], "--admin-port", ports[1], *self.coordinator_arguments])
+            "--grpc-port", ports[0], "--admin-port", ports[1], *self.coordinator_arguments, *arguments])
         member.admin = f"http://{host}:{ports[1]}"
         member.rpc = f"{host}:{ports[0]}"
         self.coordinators.append(member)

@@ -255,6 +255,11 @@ def flags(options_source):
     return re.findall(r'table->Add\w*\(\s*"([\w-]+)"', options_source)
 
 
+def alerts(rules):
+    """Names of the alerts of a file of Prometheus rules."""
+    return re.findall(r"^\s*- alert: (\w+)$", rules, re.MULTILINE)
+
+
 def metrics(source):
     """Names of the metrics that a C++ file makes."""
     return set(re.findall(r'"((?:onggi|process)_[a-z0-9_]+)"', source))

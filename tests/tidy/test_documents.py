@@ -68,6 +68,23 @@ def test_metrics_are_found():
     assert checks.metrics('AddGauge("onggi_a_bytes", "Text onggi_b.")') == {"onggi_a_bytes"}
 
 
+def alerts():
+    return checks.alerts(checks.read("deploy/prometheus/rules/alerts.yml"))
+
+
+def test_the_operating_guide_says_what_to_do_about_every_alert():
+    """As the head of the rules promises."""
+    names = alerts()
+    assert len(names) > 20
+    rows = {line.split("`")[1] for line in checks.read(OPERATING).splitlines() if line.startswith(("| `Onggi", "| `Etcd"))}
+    complain([f"{OPERATING}: no {name}" for name in names if name not in rows])
+    complain([f"{OPERATING}: no rule makes {name}" for name in sorted(rows - set(names))])
+
+
+def test_alerts_are_found():
+    assert checks.alerts("      - alert: OnggiA\n        expr: up\n      - record: onggi:b\n") == ["OnggiA"]
+
+
 def generator(*arguments):
     return subprocess.run([sys.executable, "tools/generate_api_model.py", *arguments], cwd=checks.ROOT,
                           capture_output=True, text=True)

@@ -412,6 +412,46 @@ TEST(Coordinator, PutsAVersionInForceOnceEveryMemberKnowsIt) {
   EXPECT_TRUE(world.Run(seconds(20), [&] { return in_force() == std::pair(2u, 3u); }));
 }
 
+TEST(Coordinator, PutsNoVersionInForceThatItDoesNotKnowItself) {
+  World world;
+  AddNodes(world, 2);
+  for (const uint64_t id : {1, 2}) {
+    proto::Node node = world.nodes->Record(id);
+    node.mutable_wire_versions()->set_newest(3);
+    node.mutable_disk_versions()->set_newest(3);
+    world.nodes->Put(metadata::keys::Node(NodeId(id)), node.SerializeAsString());
+  }
+  Options options;
+  options.newest_wire_version = 2;
+  options.newest_disk_version = 1;
+  world.Start(options);
+  world.Run(seconds(20));
+  proto::Cluster cluster;
+  CHECK(cluster.ParseFromString(world.nodes->Read(std::string(metadata::keys::kCluster))));
+  EXPECT_EQ(std::pair(cluster.wire_version(), cluster.disk_version()), std::pair(2u, 1u));
+}
+
+TEST(Coordinator, LeavesTheLeadToOneThatKnowsWhatIsInForce) {
+  World world;
+  AddNodes(world, 2);
+  Options old;
+  old.newest_wire_version = 1;
+  Candidate& upgraded = world.Start();
+  ASSERT_TRUE(world.Run(seconds(20), [&] { return world.Active() != nullptr; }));
+  world.Start(old);  // stands by meanwhile
+  world.Run(seconds(5));
+  proto::Cluster cluster;
+  const std::string key(metadata::keys::kCluster);
+  CHECK(cluster.ParseFromString(world.nodes->Read(key)));
+  cluster.set_wire_version(2);
+  world.nodes->Put(key, cluster.SerializeAsString());
+  world.Stop(upgraded);
+  world.Run(minutes(1));
+  EXPECT_EQ(world.Active(), nullptr);
+  world.Start();
+  EXPECT_TRUE(world.Run(seconds(10), [&] { return world.Active() != nullptr; }));
+}
+
 // -- Stopped at every step.
 // ------------------------------------------------------------------------
 
