@@ -30,6 +30,7 @@ CONNECTIONS = (32, 128)
 TABLES = 4  # of one partition each
 KEYS = 10_000
 VALUE = "x" * 100
+CLOSE_IDLE_S = 20  # of the part "idle"
 RESULTS = ROOT / "build" / "bench" / "cluster.json"
 
 
@@ -191,7 +192,8 @@ class Writer(threading.Thread):
         return self
 
     def worst(self, since=0, until=float("inf")):
-        return max((end - start for start, end, ok in self.events if ok and since <= start <= until), default=0)
+        """The longest that a write waited, for its error too: who waited in vain waited as well."""
+        return max((end - start for start, end, _ in self.events if since <= start <= until), default=0)
 
     def p99(self, since=0, until=float("inf")):
         times = sorted(end - start for start, end, ok in self.events if ok and since <= start <= until)
@@ -255,7 +257,7 @@ def wait_in_sync(cluster, table, count, seconds=60):
 def bench_backup(cluster, rows):
     """kill -9 of a backup: how long any write of the partition waits."""
     create_table(Api(cluster.nodes[0].endpoint), "backup")
-    worst = 0
+    worst = failed = 0
     for _ in range(5):
         partition = partition_of(cluster, "backup")
         backup = node_of(cluster, next(n for n in partition["in_sync"] if n != partition["primary"]))
@@ -270,11 +272,13 @@ def bench_backup(cluster, rows):
         for writer in writers:
             writer.stop()
         worst = max(worst, *(writer.worst(killed - 1) for writer in writers))
+        failed += sum(writer.failed(killed - 1) for writer in writers)
         backup.start()
         cluster.wait_ready(backup)
         wait_in_sync(cluster, "backup", 3)
     rows.append(("kill -9 of a backup: the longest that a write waits", "< 300 ms", f"{worst * 1000:.0f} ms",
                  worst < 0.3))
+    rows.append(("the same: failed requests", "0", str(failed), failed == 0))
 
 
 def bench_split(cluster, rows):
@@ -376,12 +380,13 @@ def bench_idle(cluster, rows, tables):
         raise ApiError(answer)
 
     in_threads(create, 12)
-    time.sleep(45)  # --close-idle of this run, and its work
+    time.sleep(CLOSE_IDLE_S + 25)  # and the work that closing them is
     before = [node.cpu_seconds() for node in cluster.nodes[:3]]
     time.sleep(20)
     used = max(node.cpu_seconds() - b for node, b in zip(cluster.nodes, before)) / 20
     memory = max(node.resident_mb() for node in cluster.nodes[:3])
-    rows.append((f"{tables:,} idle partitions: part of one core, worst node", "< 5 %", f"{used * 100:.1f} %",
+    rows.append((f"{tables:,} idle partitions, closed after {CLOSE_IDLE_S} s (--close-idle): part of one core, "
+                 "worst node", "< 5 %", f"{used * 100:.1f} %",
                  used < 0.05))
     rows.append(("the same: memory, worst node", "< 500 MB", f"{memory:.0f} MB", memory < 500))
 
@@ -404,7 +409,22 @@ def measure(part, cluster, arguments):
         bench_move(cluster, rows, arguments.megabytes)
     else:
         bench_idle(cluster, rows, arguments.tables)
-    return {"rows": rows, "tables": tables}
+    return {"rows": rows, "tables": tables, "commit": commit_now()}
+
+
+def commit_now():
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True,
+                          text=True).stdout.strip()
+
+
+def commits(results):
+    """At which commit the parts were measured; at which each of them, when they are not of one."""
+    parts = {}
+    for part in PARTS:
+        parts.setdefault(results[part].get("commit", "unknown"), []).append(part)
+    if len(parts) == 1:
+        return f"commit {next(iter(parts))}"
+    return "commits " + "; ".join(f"{commit} ({', '.join(names)})" for commit, names in parts.items())
 
 
 def document(results):
@@ -428,7 +448,7 @@ def main(arguments):
         # One I/O thread each: three nodes share the cores with everything else.
         flags = ["--threads", "1"]
         if part == "idle":
-            flags += ["--close-idle", "20s", "--memory", "256MB"]
+            flags += ["--close-idle", f"{CLOSE_IDLE_S}s", "--memory", "256MB"]
         # Each has a cluster of its own, which nothing before it has left anything in.
         with Cluster(nodes=3, coordinators=2, node_arguments=flags) as cluster:
             measured = measure(part, cluster, arguments)
@@ -440,10 +460,8 @@ def main(arguments):
         RESULTS.write_text(json.dumps(results))
     if set(results) != set(PARTS):
         return 0
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True,
-                            text=True).stdout.strip()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    text = (f"# Performance of a cluster\n\nWritten by `./x bench cluster` at commit {commit}: three nodes, two "
+    text = (f"# Performance of a cluster\n\nWritten by `./x bench cluster` at {commits(results)}: three nodes, two "
             "coordinators, three etcd members for them, three more to compare with, and the client, all on one "
             f"machine ({os.cpu_count()} cores, {memory:.0f} GB of memory, {platform.machine()}) and one disk. Values are of "
             "100 bytes, durability sync, three replicas; requests go to all nodes, or all members, in equal parts, so "

@@ -217,9 +217,20 @@ def test_promtool_accepts_rules_and_configuration():
         assert result.returncode == 0, result.stdout + result.stderr
 
 
+ALERTS_TEST = Path(__file__).with_name("alerts_test.yml")
+
+
 def test_alerts_fire_when_they_should():
-    result = promtool("test", "rules", Path(__file__).with_name("alerts_test.yml"))
+    result = promtool("test", "rules", ALERTS_TEST)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_every_alert_has_a_case_that_fires_it_and_one_that_does_not():
+    alerts = {rule["alert"] for path in prometheus.RULES for group in yaml.safe_load(path.read_text())["groups"]
+              for rule in group["rules"] if "alert" in rule}
+    cases = [case for test in yaml.safe_load(ALERTS_TEST.read_text())["tests"] for case in test["alert_rule_test"]]
+    assert alerts == {case["alertname"] for case in cases if case.get("exp_alerts")}
+    assert alerts == {case["alertname"] for case in cases if not case.get("exp_alerts")}
 
 
 def test_an_unknown_metric_is_seen(server):

@@ -96,9 +96,22 @@ class Network:
         self.drop(other, one)
 
     def lose(self, receiver, share):
-        """Drops that share (0 to 1) of everything that arrives."""
+        """Drops that share (0 to 1) of everything that arrives: with netem, at the bridge's end of its link, or
+        with iptables where the kernel has no netem (those of small virtual machines often have not)."""
+        if run("tc", "qdisc", "replace", "dev", self._outer(receiver), "root", "netem", "loss",
+               f"{share * 100:g}%", check=False).returncode == 0:
+            return
         run(*self.prefix(receiver), "iptables", "-A", "INPUT", "-i", "eth0", "-m", "statistic",
             "--mode", "random", "--probability", str(share), "-j", "DROP")
+
+    def lost(self, receiver):
+        """How many packets lose() has dropped since."""
+        said = run("tc", "-s", "qdisc", "show", "dev", self._outer(receiver), "root").stdout
+        count = int(said.split("dropped ")[1].split(",")[0]) if "netem" in said else 0
+        for line in run(*self.prefix(receiver), "iptables", "-L", "INPUT", "-v", "-n", "-x").stdout.splitlines():
+            if " statistic " in line:
+                count += int(line.split()[0])
+        return count
 
     def delay(self, name, milliseconds):
         """Delays what `name` sends: with netem, or with slow_link.c where the kernel has none."""
@@ -138,6 +151,7 @@ class Network:
         for name in list(self._slow):
             self._undelay(name)
         for name in self.members:
+            run("tc", "qdisc", "del", "dev", self._outer(name), "root", check=False)
             run(*self.prefix(name), "iptables", "-F", "INPUT", check=False)
             run(*self.prefix(name), "tc", "qdisc", "del", "dev", "eth0", "root", check=False)
 
@@ -155,7 +169,10 @@ class Network:
 
 
 class Member:
-    """One process of the cluster, restartable with the same command."""
+    """One process of the cluster, restartable with the same command.
+
+    One thread may stop and start it while another kills, pauses and resumes it; start() is one's at a time.
+    """
 
     def __init__(self, cluster, name, command, environment=None):
         self.cluster = cluster
@@ -171,10 +188,10 @@ class Member:
         prefix = self.cluster.network.prefix(self.name) if self.cluster.network else []
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "ONGGI_", "ETCD"))}
         environment.update(self.environment)
+        self.paused = False  # before there is a process that another thread may pause
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(prefix + self.command, stdout=log, stderr=log,
                                             stdin=subprocess.DEVNULL, env=environment)
-        self.paused = False
         return self
 
     def running(self):
@@ -182,22 +199,26 @@ class Member:
 
     def kill(self):
         """kill -9."""
-        if self.running():
-            self.process.kill()
-        if self.process is not None:
-            self.process.wait()
+        process = self.process
+        if process is not None:
+            process.kill()
+            process.wait()
 
-    def stop(self, timeout_s=30):
-        """SIGTERM; returns the exit code."""
-        if self.running():
+    def stop(self, timeout_s=30, resume=True):
+        """SIGTERM; returns the exit code. Without `resume` a paused one takes it when somebody resumes it."""
+        process = self.process
+        if process is None:
+            return None
+        if resume:
             self.resume()
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                self.kill()
-                raise AssertionError(f"{self.name} did not stop on SIGTERM:\n{self.log_tail()}")
-        return self.process.returncode if self.process else None
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"{self.name} did not stop on SIGTERM:\n{self.log_tail()}")
+        return process.returncode
 
     def pause(self):
         """SIGSTOP."""
@@ -320,8 +341,11 @@ class Cluster:
             self.wait_ready(member)
         return self
 
+    def ready(self, member):
+        return self._http(member.admin + "/readyz") == 200
+
     def wait_ready(self, member, timeout_s=START_TIMEOUT_S):
-        self.wait(lambda: self._http(member.admin + "/readyz") == 200, member, timeout_s)
+        self.wait(lambda: self.ready(member), member, timeout_s)
 
     def wait(self, condition, member, timeout_s=START_TIMEOUT_S):
         deadline = time.monotonic() + timeout_s
