@@ -162,4 +162,10 @@ grpc::ServerUnaryReactor* CoordinatorService::TransferPartition(
   return Answer(context, Ask(coordinator_, request, response, &Leadership::Transfer));
 }
 
+grpc::ServerUnaryReactor* CoordinatorService::RecoverPartition(grpc::CallbackServerContext* context,
+                                                               const proto::RecoverRequest* request,
+                                                               proto::RecoverResponse* response) {
+  return Answer(context, Ask(coordinator_, request, response, &Leadership::Recover));
+}
+
 }  // namespace onggi::coordinator

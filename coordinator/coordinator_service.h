@@ -55,6 +55,9 @@ class CoordinatorService final : public proto::CoordinatorService::CallbackServi
   grpc::ServerUnaryReactor* TransferPartition(grpc::CallbackServerContext* context,
                                               const proto::TransferRequest* request,
                                               proto::JobResponse* response) override;
+  grpc::ServerUnaryReactor* RecoverPartition(grpc::CallbackServerContext* context,
+                                             const proto::RecoverRequest* request,
+                                             proto::RecoverResponse* response) override;
 
  private:
   grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,

@@ -73,6 +73,7 @@ class Leadership {
   boost::asio::awaitable<Result<proto::JobResponse>> Move(proto::MoveRequest request);
   boost::asio::awaitable<Result<proto::JobResponse>> Merge(proto::MergeRequest request);
   boost::asio::awaitable<Result<proto::JobResponse>> Transfer(proto::TransferRequest request);
+  boost::asio::awaitable<Result<proto::RecoverResponse>> Recover(proto::RecoverRequest request);
 
   const ClusterView& view() const { return view_; }
 
@@ -94,6 +95,7 @@ class Leadership {
   std::vector<proto::Job> DescribeJobs() const;
   Result<const PartitionView*> Find(uint64_t table, uint64_t partition) const;
   Status CheckDrain(NodeId node) const;
+  Result<proto::ReplicaRef> CheckRecovery(const PartitionView& partition, NodeId node) const;
 
   const Environment environment_;
   const Options& options_;

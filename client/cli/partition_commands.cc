@@ -3,7 +3,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/output.h"
 
-/// onggi partition list, hot, split, move, merge, transfer.
+/// onggi partition list, hot, split, move, merge, transfer, recover.
 namespace onggi::cli {
 namespace {
 
@@ -175,12 +175,81 @@ Exit Show(const Command& command, Session& session, const Filter& filter, bool h
   return Exit::kOk;
 }
 
+std::string NodesOf(const google::protobuf::RepeatedPtrField<proto::ReplicaRef>& replicas) {
+  std::string nodes;
+  for (const proto::ReplicaRef& replica : replicas) {
+    nodes += (nodes.empty() ? "" : ", ") + std::to_string(replica.node());
+  }
+  return nodes;
+}
+
+std::string ShowLogEnd(const proto::ReplicaStatus& replica) {
+  if (replica.durable_epoch() == 0) return "how far its log goes is not known";
+  return "its log ends at entry " + std::to_string(replica.durable_index()) + " of epoch " +
+         std::to_string(replica.durable_epoch());
+}
+
+/// What an acceptance would lose.
+std::string ExplainLoss(const proto::RecoverResponse& answer) {
+  const proto::PartitionConfig& before = answer.before();
+  const std::string indent = "\n       ";
+  std::string text = "partition " + std::to_string(before.partition()) +
+                     " would lose, for good, every acknowledged write that has not reached the " +
+                     "replica on node " + std::to_string(answer.after().primary().node()) + ":" +
+                     indent + ShowLogEnd(answer.replica()) + " (the partition's epoch is " +
+                     std::to_string(before.epoch()) + ").";
+  text += indent + "In sync are the replicas on nodes " + NodesOf(before.in_sync()) +
+          ", none of which lives. Start them if it can be done;" + indent +
+          "if not, be sure that their processes have ended: what they have is never taken back.";
+  if (before.learners_size() > 1) {
+    text += indent + "Of the replicas that have fallen behind, on nodes " +
+            NodesOf(before.learners()) + ", the others are given up.";
+  }
+  return text + indent + "Nothing was done; --accept-data-loss does it.\n";
+}
+
+Exit Recover(const Command& command, Session& session, proto::RecoverRequest request) {
+  Exit exit = Exit::kOk;
+  const auto table = TableOf(session, request.partition(), &exit);
+  if (!table) return exit;
+  request.set_table(*table);
+  proto::RecoverResponse answer;
+  const grpc::Status status = session.Admin(&Admin::RecoverPartition, request, &answer);
+  if (!status.ok()) return session.Fail(status);
+  if (!answer.recovered()) {
+    std::fprintf(stderr, "onggi: %s", ExplainLoss(answer).c_str());
+    return Exit::kUsage;
+  }
+  const proto::PartitionConfig& config = answer.after();
+  std::string out;
+  if (command.session.json()) {
+    JsonWriter json(&out);
+    json.BeginObject();
+    json.Key("partition").Uint(config.partition());
+    json.Key("node").Uint(config.primary().node());
+    json.Key("replica").Uint(config.primary().replica());
+    json.Key("epoch").Uint(config.epoch());
+    json.Key("log_epoch").Uint(answer.replica().durable_epoch());
+    json.Key("log_index").Uint(answer.replica().durable_index());
+    json.EndObject();
+  } else {
+    out = "partition " + std::to_string(config.partition()) + " goes on from the replica on node " +
+          std::to_string(config.primary().node()) + " in epoch " + std::to_string(config.epoch()) +
+          "; " + ShowLogEnd(answer.replica()) + ".\n" + "It serves once " +
+          std::to_string(config.min_in_sync()) +
+          " replicas are in sync; onggi partition list shows how many are\n";
+  }
+  Print(out);
+  return Exit::kOk;
+}
+
 struct Arguments {
   uint64_t partition = 0;
   uint64_t other = 0;
   uint64_t from = 0;
   uint64_t to = 0;
   std::string at;
+  bool accept_loss = false;
 };
 
 }  // namespace
@@ -253,6 +322,21 @@ void Commands::AddPartitions(CLI::App* parent) {
     request.set_to_node(given->to);
     return Begin(*transfer, session, given->partition, &Admin::TransferPartition,
                  std::move(request));
+  };
+
+  Command* recover =
+      Add(group, "recover", "Go on from a learner when no in-sync replica lives; loses data");
+  auto kept = std::make_shared<Arguments>();
+  recover->app->add_option("PARTITION", kept->partition, "Its number")->required();
+  recover->app->add_option("--node", kept->to, "The node whose replica is to lead")->required();
+  recover->app->add_flag("--accept-data-loss", kept->accept_loss,
+                         "Do it (else only what would be lost is said)");
+  recover->run = [recover, kept](Session& session) {
+    proto::RecoverRequest request;
+    request.set_partition(kept->partition);
+    request.set_node(kept->to);
+    request.set_accept_data_loss(kept->accept_loss);
+    return Recover(*recover, session, std::move(request));
   };
 }
 

@@ -13,9 +13,10 @@ namespace {
 
 constexpr std::string_view kService = "onggi.proto.CoordinatorService";
 /// ReportLoad is not among them.
-constexpr std::string_view kMethods[] = {
-    "ClusterStatus",  "ListNodes",      "DrainNode",     "CancelDrain",     "RemoveNode",
-    "ListPartitions", "SplitPartition", "MovePartition", "MergePartitions", "TransferPartition"};
+constexpr std::string_view kMethods[] = {"ClusterStatus",     "ListNodes",       "DrainNode",
+                                         "CancelDrain",       "RemoveNode",      "ListPartitions",
+                                         "SplitPartition",    "MovePartition",   "MergePartitions",
+                                         "TransferPartition", "RecoverPartition"};
 
 constexpr const char* kActiveKey = "onggi-active-coordinator";
 // Without a deadline of the caller's.

@@ -72,6 +72,11 @@ class LocalAdminService final : public proto::CoordinatorService::CallbackServic
                                               proto::JobResponse*) override {
     return Refuse(context);
   }
+  grpc::ServerUnaryReactor* RecoverPartition(grpc::CallbackServerContext* context,
+                                             const proto::RecoverRequest*,
+                                             proto::RecoverResponse*) override {
+    return Refuse(context);
+  }
 
  private:
   grpc::ServerUnaryReactor* Refuse(grpc::CallbackServerContext* context);

@@ -217,7 +217,8 @@ void PartitionManager::CheckPrimary(const std::shared_ptr<Partition>& partition)
 
 /// Has the partitions led by `lost` (0: by any node that is not connected) looked after in which
 /// this node is in sync: the open ones consider it themselves, closed ones are opened first, a few
-/// at a time.
+/// at a time. With 0, also those that are led from here with fewer in sync than they need: the
+/// request that would open them could not be answered before others have taken copies.
 void PartitionManager::TakeOver(NodeId lost) {
   std::vector<std::shared_ptr<Slot>> closed;
   std::vector<std::shared_ptr<Partition>> open;
@@ -227,7 +228,13 @@ void PartitionManager::TakeOver(NodeId lost) {
     if (stopping_ || !started_) return;
     for (const auto& [id, slot] : partitions_) {
       const NodeId primary(slot->config.primary().node());
-      if (primary == environment_.node || slot->lost || slot->opening) continue;
+      if (slot->lost || slot->opening) continue;
+      if (primary == environment_.node) {
+        const bool too_few =
+            slot->config.in_sync_size() < static_cast<int>(slot->config.min_in_sync());
+        if (lost == NodeId() && too_few && slot->partition == nullptr) closed.push_back(slot);
+        continue;
+      }
       if (lost != NodeId()) {
         if (primary != lost || slot->partition != nullptr) continue;
       } else {

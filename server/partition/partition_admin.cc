@@ -364,7 +364,14 @@ std::vector<proto::ReplicaStatus> PartitionManager::GetReplicas(TableId table,
   }
   lock.unlock();
   for (size_t i = 0; i < open.size(); ++i) {
-    if (open[i] != nullptr) open[i]->Describe(&statuses[i]);
+    if (open[i] != nullptr) {
+      open[i]->Describe(&statuses[i]);
+      continue;
+    }
+    const PartitionId id(statuses[i].partition());
+    const LogIndex last = log_->LastIndex(id);
+    statuses[i].set_durable_index(last.value);
+    statuses[i].set_durable_epoch(log_->EpochAt(id, last).value);
   }
   return statuses;
 }
@@ -385,7 +392,9 @@ void Partition::Describe(proto::ReplicaStatus* status) const {
   status->set_merge_copy_bytes(MergeCopyBytes(figures));
   status->set_applied_index(applied_index_.load(std::memory_order_relaxed));
   if (replica_ != nullptr) {
-    status->set_durable_index(replica_->durable_index());
+    const LogIndex durable(replica_->durable_index());
+    status->set_durable_index(durable.value);
+    status->set_durable_epoch(place_.log->EpochAt(id_, durable).value);
     status->set_commit_index(replica_->commit_index());
     status->set_lag_entries(replica_->lag());
   }

@@ -155,6 +155,9 @@ def test_the_command_line_moves_the_primary_and_splits(cluster):
 
 def test_the_command_line_is_refused_with_the_reason(cluster):
     for arguments, words in [(["node", "remove", "1"], ""), (["partition", "split", "999999"], "no partition"),
+                             (["partition", "recover", "999999", "--node", "1"], "no partition"),
+                             (["partition", "recover", cluster.admin("partition", "list")[0]["id"], "--node", "1",
+                               "--accept-data-loss"], "lives and has a replica in sync"),
                              (["node", "drain", "77"], "")]:
         done = cluster.command_line(*arguments, nodes=cluster.nodes[1:2])
         assert done.returncode == 1 and done.stderr.startswith("onggi: ") and words in done.stderr, done

@@ -573,7 +573,7 @@ def test_the_command_line_shows_one_node(server, rpc, tables):
     assert lines[0].split()[:2] == ["PARTITION", "TABLE"]
 
 
-def test_the_command_line_says_what_is_wrong(server):
+def test_the_command_line_says_what_is_wrong(server, tables):
     refused = onggi(server.grpc, "table", "describe", "absent_table")
     assert refused.returncode == 1
     assert refused.stderr == ("onggi: ResourceNotFoundException: Requested resource not found: "
@@ -584,6 +584,11 @@ def test_the_command_line_says_what_is_wrong(server):
     assert nobody.returncode == 3 and "--endpoint" in nobody.stderr
     missing = onggi(server.grpc, "partition", "split", "999999")
     assert missing.returncode == 1 and "there is no partition 999999" in missing.stderr
+    tables.create()
+    there = str(asked(server.grpc, "partition", "list")[0]["id"])
+    alone = onggi(server.grpc, "partition", "recover", there, "--node", "1", "--accept-data-loss")
+    assert alone.returncode == 1 and "this is onggi dev" in alone.stderr
+    assert onggi(server.grpc, "partition", "recover", there).returncode not in (0, 1)
     assert onggi(server.grpc, "node", "drain").returncode not in (0, 1)
     assert onggi(server.grpc, "table", "list", "--output", "xml").returncode == 2
     # The first endpoint that answers will do.
