@@ -126,7 +126,7 @@ def bench_etcd(cluster, rows, seconds, rounds):
         for member in peer.etcd:
             member.start()
         for member in peer.etcd:
-            peer.wait(lambda m=member: peer._http(f"http://{m.endpoint}/health") == 200, member)
+            peer.wait_healthy(member)
         etcds = [f"http://{member.endpoint}" for member in peer.etcd]
         fill(api, etcds[0])
         turns = {  # what: (where, bodies, path, operation)

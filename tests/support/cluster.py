@@ -251,12 +251,13 @@ class Cluster:
     """`etcds` etcd members, `coordinators` and `nodes`, node i in zone chr(a + i % zones).
 
     Members run with --insecure, unless told otherwise: then the arguments have all that they ask for.
+    With a `guard` (support.etcd.GuardedEtcd) etcd lets in only whom that one knows, members among them.
 
     Attributes: etcd, coordinators, nodes (lists of Member; nodes also have .endpoint, .admin, .rpc).
     """
 
     def __init__(self, nodes=3, coordinators=2, etcds=3, zones=3, namespaces=False, node_arguments=(),
-                 coordinator_arguments=(), directory=None, data_directories=None, insecure=True):
+                 coordinator_arguments=(), directory=None, data_directories=None, insecure=True, guard=None):
         self._made = directory is None
         self.directory = Path(directory or tempfile.mkdtemp(prefix="onggi-cluster-"))
         self.network = Network() if namespaces else None
@@ -266,6 +267,7 @@ class Cluster:
         self.zones = zones
         self.data_directories = data_directories or {}
         self.insecure = ["--insecure"] if insecure else []
+        self.guard = guard
         self._add_etcd(etcds)
         for _ in range(coordinators):
             self.add_coordinator()
@@ -283,23 +285,26 @@ class Cluster:
     def _add_etcd(self, count):
         places = [(f"etcd{i + 1}", *self._place(f"etcd{i + 1}", 2)) for i in range(count)]
         initial = ",".join(f"{name}=http://{host}:{ports[1]}" for name, host, ports in places)
+        scheme, arguments = ("https", self.guard.member_arguments()) if self.guard else ("http", [])
         for name, host, ports in places:
-            client, peer = f"http://{host}:{ports[0]}", f"http://{host}:{ports[1]}"
+            client, peer = f"{scheme}://{host}:{ports[0]}", f"http://{host}:{ports[1]}"
             member = Member(self, name, [
                 "etcd", "--name", name, "--data-dir", self.directory / name,
                 "--listen-client-urls", client, "--advertise-client-urls", client,
                 "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
                 "--initial-cluster", initial, "--initial-cluster-token", self.directory.name,
-                "--log-level", "warn"])
+                "--log-level", "warn", *arguments])
             member.endpoint = f"{host}:{ports[0]}"
+            member.health = f"{client}/health"
             self.etcd.append(member)
         self.etcd_endpoints = ",".join(member.endpoint for member in self.etcd)
+        self._etcd_arguments = ["--etcd", self.etcd_endpoints, *(self.guard.client_arguments() if self.guard else [])]
 
     def add_coordinator(self, arguments=()):
         name = f"coordinator{len(self.coordinators) + 1}"
         host, ports = self._place(name, 2)
         member = Member(self, name, [
-            binary(), "coordinator", "--etcd", self.etcd_endpoints, "--bind", host, *self.insecure,
+            binary(), "coordinator", *self._etcd_arguments, "--bind", host, *self.insecure,
             "--grpc-port", ports[0], "--admin-port", ports[1], *self.coordinator_arguments, *arguments])
         member.admin = f"http://{host}:{ports[1]}"
         member.rpc = f"{host}:{ports[0]}"
@@ -313,7 +318,7 @@ class Cluster:
         zone = zone or chr(ord("a") + (number - 1) % self.zones)
         data = self.data_directories.get(name, self.directory / name)
         member = Member(self, name, [
-            binary(), "node", "--etcd", self.etcd_endpoints, "--bind", host, *self.insecure, "--zone", zone,
+            binary(), "node", *self._etcd_arguments, "--bind", host, *self.insecure, "--zone", zone,
             "--data-dir", data, "--aws-port", ports[0], "--grpc-port", ports[1],
             "--admin-port", ports[2], "--peer-port", ports[3], *self.node_arguments, *arguments])
         member.data = Path(data)
@@ -334,7 +339,9 @@ class Cluster:
         for member in self.etcd:
             member.start()
         for member in self.etcd:
-            self.wait(lambda m=member: self._http(f"http://{m.endpoint}/health") == 200, member)
+            self.wait_healthy(member)
+        if self.guard:
+            self.guard.close_gate(self.etcd_endpoints)
         for member in self.coordinators + self.nodes:
             member.start()
         for member in self.coordinators + self.nodes:
@@ -343,6 +350,11 @@ class Cluster:
 
     def ready(self, member):
         return self._http(member.admin + "/readyz") == 200
+
+    def wait_healthy(self, member):
+        """Waits for an etcd member that serves and knows a leader."""
+        context = self.guard.context() if self.guard else None
+        self.wait(lambda: self._http(member.health, context) == 200, member)
 
     def wait_ready(self, member, timeout_s=START_TIMEOUT_S):
         self.wait(lambda: self.ready(member), member, timeout_s)
@@ -357,9 +369,9 @@ class Cluster:
             time.sleep(0.05)
 
     @staticmethod
-    def _http(url):
+    def _http(url, context=None):
         try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
+            with urllib.request.urlopen(url, timeout=2, context=context) as answer:
                 return answer.status
         except OSError:
             return None
