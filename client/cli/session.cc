@@ -93,16 +93,17 @@ grpc::Status Session::Try(Repeat repeat, const Attempt& attempt) {
                 options_.endpoint[at] + " does not complete a connection"};
       continue;
     }
-    // Where the connection has failed, the call fails at once, and says why.
-    status = Call(attempt, channels_[at], share());
+    // Where the connection has failed, the call fails at once, and says why. What may not be asked
+    // elsewhere afterwards leaves no time for that.
+    const bool only = repeat == Repeat::kNever && connection == Connection::kMade;
+    status = Call(attempt, channels_[at], only ? end : share());
     const bool unanswered = status.error_code() == grpc::StatusCode::UNAVAILABLE ||
                             status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
     if (!unanswered) {
       good_ = at;
       return status;
     }
-    const bool sent = connection == Connection::kMade && rpc::MayHaveRun(status);
-    if (repeat == Repeat::kNever && sent) {
+    if (only && rpc::MayHaveRun(status)) {
       maybe_done_ = true;
       return status;
     }

@@ -66,6 +66,8 @@ def expect(row, *patterns):
 
 
 def test_nodes_are_shown_to_people(cluster):
+    # Once each has reported its disk.
+    eventually(lambda: all(n["free_bytes"] and n["report_age_ms"] >= 0 for n in nodes(cluster).values()))
     heads, rows = table(cluster, "node", "list")
     assert heads == ["NODE", "ZONE", "STATE", "ALIVE", "ADDRESS", "REPLICAS", "PRIMARIES", "USED", "FREE",
                      "READ/S", "WRITE/S", "CPU", "REPORTED"]
@@ -113,10 +115,10 @@ def test_tables_are_shown_to_people(cluster):
     heads, rows = table(cluster, "table", "list")
     assert heads == ["TABLE", "STATUS", "KEY", "ITEMS", "SIZE"]
     assert [row[0] for row in rows] == ["first", "second", "third"]
-    expect(rows[0], "first", "active", r"pk \(S\)", r"\d+", SIZE)
+    expect(rows[0], "first", "ACTIVE", r"pk \(S\)", r"\d+", SIZE)
     lines = dict(re.split(r"\s{2,}", line) for line in text(cluster, "table", "describe", "first").splitlines())
     assert list(lines) == ["table", "status", "key", "items", "size", "billing", "protected", "arn"]
-    assert (lines["table"], lines["status"], lines["key"]) == ("first", "active", "pk (S)")
+    assert (lines["table"], lines["status"], lines["key"]) == ("first", "ACTIVE", "pk (S)")
 
 
 def test_the_status_is_shown_to_people(cluster):

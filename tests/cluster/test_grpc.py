@@ -164,7 +164,7 @@ def test_the_command_line_is_refused_with_the_reason(cluster):
 
 
 def test_the_command_line_leaves_a_node_that_is_stopped(cluster):
-    """Its kernel takes the connection, and nobody answers."""
+    """Its kernel takes the connection, and nobody answers. (Those that answer no call: session_test.)"""
     stopped, other = cluster.nodes[:2]
     stopped.pause()
     try:
