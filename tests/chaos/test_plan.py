@@ -1,5 +1,8 @@
-"""The plan of faults: nothing is left out, and a seed is its plan."""
+"""The plan of faults: nothing is left out, a seed is its plan, and a run that lacks something is seen to."""
 
+from types import SimpleNamespace
+
+import test_chaos
 from nemesis import Nemesis
 from plan import Plan
 
@@ -34,3 +37,29 @@ def test_every_fault_strikes_in_the_middle_of_every_change():
 def test_a_seed_is_its_plan():
     assert repr(rounds_of(7, 50)[1]) == repr(rounds_of(7, 50)[1])
     assert repr(rounds_of(7, 50)[1]) != repr(rounds_of(8, 50)[1])
+
+
+def test_a_run_that_lacks_something_says_what():
+    breaker = Nemesis(SimpleNamespace(nodes=range(5)), 1)
+    assert set(Nemesis.FAULTS + Nemesis.CHANGES) < set(breaker.missing())
+    for name in Nemesis.FAULTS + Nemesis.CHANGES:
+        breaker.done[name] += 1
+    breaker.seen["nodes stopped well"] = 5
+    for job, verb in enumerate(("split", "move", "transfer")):
+        breaker.shapes.accepted[job], breaker.shapes.states[job] = verb, "done"
+    assert breaker.missing() == ["merge accepted", "merge done"]
+    breaker.shapes.accepted[3], breaker.shapes.states[3] = "merge", "failed"
+    assert breaker.missing() == ["merge done"]
+    breaker.shapes.states[3] = "done"
+    assert not breaker.missing()
+    breaker.seen["nodes stopped well"] = 4
+    assert breaker.missing()
+
+
+def test_a_run_goes_on_until_nothing_is_missing(monkeypatch):
+    lacking, whole = SimpleNamespace(missing=lambda: ["merge"]), SimpleNamespace(missing=lambda: [])
+    monkeypatch.setattr(test_chaos, "SECONDS", 90)
+    assert test_chaos.goes_on(89, whole) and not test_chaos.goes_on(91, whole)
+    assert test_chaos.goes_on(91, lacking) and not test_chaos.goes_on(91 * test_chaos.LONGEST, lacking)
+    monkeypatch.setattr(test_chaos, "SECONDS", 30)  # somebody's choice: it need not have everything
+    assert not test_chaos.goes_on(31, lacking)
