@@ -207,6 +207,7 @@ class Replica final : public Runnable,
     return {group_.append_epoch(), LogIndex(group_.last_index().value + 1)};
   }
   bool apply_blocked() const { return apply_blocked_; }
+  bool stopped() const { return stopped_; }
   /// Has a thread that may block the machine's state, for ApplyAlone() or InstallCheckpoint()? From
   /// before it can begin until the machine hears of it (OnAppliedAlone, OnInstalled) or it failed.
   bool state_lent() const { return alone_ || installing_; }

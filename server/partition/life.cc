@@ -93,7 +93,8 @@ void Partition::ResumeLater() {
   place_.home->PostAfter(kResumeInterval, [weak = weak_from_this()] {
     const auto self = weak.lock();
     if (self == nullptr) return;
-    self->resuming_ = !self->stopping_ && self->OpenedStore() && self->store().failed();
+    self->resuming_ = !self->stopping_ && self->replica_ != nullptr && !self->replica_->stopped() &&
+                      self->OpenedStore() && self->store().failed();
     if (!self->resuming_) return;
     (void)self->place_.home->Block([self] { (void)self->store().Resume(); });
     self->ResumeLater();
