@@ -104,6 +104,11 @@ ApiError FromStatus(const Status& status) {
         if (const uint64_t times = limit.Allow()) {
           log::Error("a fault of the server", "status", status, "times", times);
         }
+      } else {
+        static log::RateLimit limit(std::chrono::seconds(1));
+        if (const uint64_t times = limit.Allow()) {
+          log::Warn("requests could not be served", "status", status, "times", times);
+        }
       }
       return {ErrorType::kInternalServerError, "Internal server error", {}};
   }
