@@ -39,8 +39,8 @@ Status DevServer::Start() {
 }
 
 Status DevServer::StartRpc() {
-  admin_ = std::make_unique<grpc_api::LocalAdminService>(*metadata_, node_.partitions(),
-                                                         node_.io());
+  admin_ =
+      std::make_unique<grpc_api::LocalAdminService>(*metadata_, node_.partitions(), node_.io());
   local_coordinator_ = std::make_unique<grpc_api::LocalCoordinator>(admin_.get());
   public_ = std::make_unique<grpc_api::PublicServices>(node_.api(), node_.io(), *metadata_,
                                                        registry_, local_coordinator_.get());

@@ -258,8 +258,8 @@ RequestReader::Step RequestReader::AdvanceHeader() {
 RequestReader::Step RequestReader::AdvanceChunked() {
   // Longer chunk extensions or trailers than this are an attack.
   constexpr size_t kMaxUndecoded = 16 << 10;
-  // Beast's parser asserts that it has this much once it has seen the last chunk's size; a message that
-  // is not complete always has at least "0\r\n\r\n" to come, so waiting for it costs nothing.
+  // Beast's parser asserts that it has this much once it has seen the last chunk's size; a message
+  // that is not complete always has at least "0\r\n\r\n" to come, so waiting for it costs nothing.
   constexpr size_t kLeastRest = 5;
   while (!parser_->is_done()) {
     const std::string_view rest(in_.data() + raw_, in_.size() - raw_);

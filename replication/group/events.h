@@ -203,8 +203,8 @@ using Event = std::variant<Start, Propose, LogDurable, ConfigurationDurable, App
                            Holds, Rebuild, CancelMerge, AppendReceived, AckReceived, ResignReceived,
                            ReplicaCreated, SwapResult, ConfigurationSeen, KeyDeleted, PeerConnected,
                            PeerLost, Promote, PromisesRunOut, CheckpointInstalled, CheckpointSent,
-                           Tick, Stop, Transfer, CancelTransfer, Replace, SetReplication,
-                           Resign, FinishSplit, Freeze, Thaw, FinishMerge>;
+                           Tick, Stop, Transfer, CancelTransfer, Replace, SetReplication, Resign,
+                           FinishSplit, Freeze, Thaw, FinishMerge>;
 
 // What the driver is to do, in order. -------------------------------------------------------------
 

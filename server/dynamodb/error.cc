@@ -88,7 +88,8 @@ ApiError FromStatus(const Status& status) {
         return {ErrorType::kItemCollectionSizeLimitExceeded, status.message(), {}};
       }
       // Which bound it was is the operator's to know.
-      if (static log::RateLimit limit(std::chrono::seconds(1)); const uint64_t times = limit.Allow()) {
+      if (static log::RateLimit limit(std::chrono::seconds(1));
+          const uint64_t times = limit.Allow()) {
         log::Warn("requests are refused at a bound", "status", status, "times", times);
       }
       return {ErrorType::kThrottling, "Rate of requests exceeds the allowed throughput.", {}};

@@ -56,8 +56,8 @@ dynamodb::Outcome ReadWriteId(const Metadata& metadata, const dynamodb::Scope& s
   if (text.size() != 32 || first.ptr != middle || second.ptr != end) {
     return dynamodb::ValidationError("onggi-write-id must be 32 hexadecimal digits");
   }
-  const std::string digest = sigv4::Sha256Hex("onggi-write-id\n" + scope.account + "\n" +
-                                              std::string(text.substr(0, 16)));
+  const std::string digest =
+      sigv4::Sha256Hex("onggi-write-id\n" + scope.account + "\n" + std::string(text.substr(0, 16)));
   std::from_chars(digest.data(), digest.data() + 16, id->boot, 16);
   if (id->boot == 0) id->boot = 1;
   return {};

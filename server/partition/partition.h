@@ -117,8 +117,8 @@ struct PartitionEnvironment {
   uint64_t boot = 0;
   /// The largest item collection of a table with local indexes, in bytes.
   uint64_t collection_limit_bytes = uint64_t{10} << 30;
-  /// The most that a merge copies: both partitions take no writes meanwhile, and a request waits for
-  /// 10 s at the longest.
+  /// The most that a merge copies: both partitions take no writes meanwhile, and a request waits
+  /// for 10 s at the longest.
   uint64_t merge_copy_limit_bytes = uint64_t{128} << 20;
 
   // With other nodes. Null: this is the only one, and its metadata store is on this very disk.

@@ -222,8 +222,8 @@ class PartitionManager final : public Directory,
   /// New partitions that another node has asked to be made here, from there to the answer. Guarded
   /// by mutex_.
   std::set<PartitionId> answering_;
-  /// Partitions that this node left, and the revisions that said so: what is older, in a message that
-  /// was long on its way, does not bring them back. The kMaxLeft latest. Guarded by mutex_.
+  /// Partitions that this node left, and the revisions that said so: what is older, in a message
+  /// that was long on its way, does not bring them back. The kMaxLeft latest. Guarded by mutex_.
   std::unordered_map<PartitionId, Revision> left_;
   std::deque<PartitionId> left_in_order_;
   /// Dropped partitions whose logs could not be removed yet. Guarded by mutex_.

@@ -6,8 +6,8 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "common/log.h"
-#include "common/rpc/tls.h"
 #include "common/rpc/status.h"
+#include "common/rpc/tls.h"
 #include "common/uuid.h"
 
 namespace onggi::routing {

@@ -41,7 +41,7 @@ struct NetworkOptions {
   NodeId self;
   std::string zone;
   std::string cluster_id;
-  uint64_t boot = 0;                      ///< random for each process, never 0
+  uint64_t boot = 0;                           ///< random for each process, never 0
   std::shared_ptr<tls::CertificateFiles> tls;  ///< null: plain text
   IoPool* io = nullptr;  ///< whose threads the dialed streams run on; outlives the network
   ConnectionLimits limits;

@@ -3,8 +3,8 @@
 //   onggi_client_check scenario HOST:PORT...
 //       every kind of call once; "ok" or what failed
 //   onggi_client_check count HOST:PORT,... TABLE SECONDS
-//       adds to one counter all that time, with writes that may be tried again; prints how many were
-//       acknowledged, refused and of unknown outcome
+//       adds to one counter all that time, with writes that may be tried again; prints how many
+//       were acknowledged, refused and of unknown outcome
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>

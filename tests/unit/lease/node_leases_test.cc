@@ -283,7 +283,8 @@ TEST(PartitionLease, ReadersOnOtherThreadsNeverSeeALeaseOfAFencedEpoch) {
   NodeLeases b(kB, 22, At(0));
   const auto lease = a.Open(TableId(1), kPartition);
   const auto backup = b.Open(TableId(1), kPartition);
-  std::atomic<uint64_t> moment{0};  // even: epoch moment + 1 may be led here; odd: it has been fenced
+  std::atomic<uint64_t> moment{
+      0};  // even: epoch moment + 1 may be led here; odd: it has been fenced
   std::atomic<bool> stop{false};
   std::atomic<uint64_t> wrong{0};
   std::thread reader([&] {

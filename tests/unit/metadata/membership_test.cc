@@ -180,7 +180,8 @@ TEST_F(MembershipTest, RefusesACopyWhileTheNodeLives) {
   SetAlive(1, true);
   const auto copy = Register(Known(*first), Description("b:1", 2));
   EXPECT_EQ(copy.status().code(), Code::kConditionFailed);
-  EXPECT_THAT(copy.status().message(), ::testing::HasSubstr("node 1 is alive at a:1: this is a copy"));
+  EXPECT_THAT(copy.status().message(),
+              ::testing::HasSubstr("node 1 is alive at a:1: this is a copy"));
   EXPECT_TRUE(Register(Known(*first), Description("a:1", 3)).ok());  // it restarts
   SetAlive(1, false);
   EXPECT_TRUE(Register(Known(*first), Description("b:1", 4)).ok());  // it has moved
@@ -199,7 +200,8 @@ TEST_F(MembershipTest, RefusesADirectoryThatWasCopiedBeforeTheNodeLastRan) {
   then.boots.push_back(4);
   const auto old = Register(then, Description("a:1", 4));
   EXPECT_EQ(old.status().code(), Code::kConditionFailed);
-  EXPECT_THAT(old.status().message(), ::testing::HasSubstr("has run since this data directory was copied"));
+  EXPECT_THAT(old.status().message(),
+              ::testing::HasSubstr("has run since this data directory was copied"));
 }
 
 TEST_F(MembershipTest, RefusesWhoWasDecommissionedOrRemoved) {

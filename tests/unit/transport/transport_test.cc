@@ -343,7 +343,7 @@ TEST(Transport, RefusesAProcessThatAnotherHasFollowed) {
 }
 
 TEST(Transport, RefusesAnotherCluster) {
-  TestNode a(1), b(2, [](TransportOptions*options) { options->cluster_id = "other"; });
+  TestNode a(1), b(2, [](TransportOptions* options) { options->cluster_id = "other"; });
   a.Start();
   b.Start();
   Introduce(a, b);
@@ -407,7 +407,7 @@ TEST(Transport, HeartbeatsGiveLeases) {
 TEST(Transport, ANodeWhoseDiskHangsIsLostWithinALease) {
   std::atomic<bool> healthy{true};
   TestNode a(1),
-      b(2, [&](TransportOptions*options) { options->healthy = [&] { return healthy.load(); }; });
+      b(2, [&](TransportOptions* options) { options->healthy = [&] { return healthy.load(); }; });
   a.Start();
   b.Start();
   Connect(a, b);
