@@ -277,7 +277,14 @@ uint64_t ClusterView::BytesOf(const PartitionView& partition) const {
 }
 
 void ClusterView::NoticeSilence(SteadyTime now, std::chrono::milliseconds limit) {
-  for (auto& [id, node] : nodes_) node.silent = node.alive && now - node.heard_at() > limit;
+  size_t alive = 0;
+  size_t silent = 0;
+  for (auto& [id, node] : nodes_) {
+    node.silent = node.alive && now - node.heard_at() > limit;
+    alive += node.alive ? 1 : 0;
+    silent += node.silent ? 1 : 0;
+  }
+  if (silent > 0 && 2 * silent >= alive) mostly_silent_at_ = now;
 }
 
 std::vector<NodeId> ClusterView::NodesWithReplica(PartitionId partition) const {

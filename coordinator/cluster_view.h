@@ -86,6 +86,9 @@ class ClusterView {
   /// Living nodes that have not been heard of for longer than `limit` are silent from now on, until
   /// they report.
   void NoticeSilence(SteadyTime now, std::chrono::milliseconds limit);
+  /// When half of those that live, or more, were last silent: it was this coordinator then that was
+  /// out of reach. Long ago: never.
+  SteadyTime mostly_silent_at() const { return mostly_silent_at_; }
 
   const std::map<NodeId, NodeView>& nodes() const { return nodes_; }
   const std::map<TableId, TableView>& tables() const { return tables_; }
@@ -130,6 +133,7 @@ class ClusterView {
   void ErasePartition(PartitionId id);
 
   std::map<NodeId, NodeView> nodes_;
+  SteadyTime mostly_silent_at_;
   std::map<NodeId, Revision> alive_;  ///< leased keys, also of nodes not known yet
   std::map<TableId, TableView> tables_;
   std::map<PartitionId, PartitionView> partitions_;

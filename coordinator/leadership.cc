@@ -168,6 +168,12 @@ asio::awaitable<void> Leadership::Carry(const coordinator::Plan& plan) {
       log::Info("a node's state has changed", "node", node, "state", Name(state));
     } else if (status.code() != Code::kConditionFailed) {
       co_return;
+    } else {
+      static log::RateLimit limit(std::chrono::seconds(10));
+      if (const uint64_t times = limit.Allow()) {
+        log::Warn("a node's state cannot be changed yet", "node", node, "state", Name(state),
+                  "status", status, "times", times);
+      }
     }
   }
   for (const proto::Job& job : plan.jobs) {
@@ -192,8 +198,12 @@ asio::awaitable<Status> Leadership::SetNodeState(NodeId node, proto::NodeState s
   record.set_state_since_ms(catalog_.WallMilliseconds());
   metadata::Transaction transaction;
   transaction.compares.push_back(metadata::Compare::At(keys::Node(node), view->revision));
-  if (state == proto::NODE_STATE_DEAD) {  // not if it has come back just now
+  if (state == proto::NODE_STATE_DEAD && !view->alive) {  // not if it has come back just now
     transaction.compares.push_back(metadata::Compare::Missing(keys::Alive(node)));
+  } else if (state == proto::NODE_STATE_DEAD) {  // nor if a silent one was heard just now
+    if (environment_.clock->Now() - view->heard_at() < options_.dead_after) {
+      co_return Status(Code::kConditionFailed, "it has reported");
+    }
   }
   transaction.puts.push_back({keys::Node(node), record.SerializeAsString()});
   co_return co_await catalog_.Commit(std::move(transaction));

@@ -35,19 +35,14 @@ Plan Planner::Decide(const ClusterView& view, SteadyTime now) {
 }
 
 void Planner::PlanNodeStates(Round& round) {
-  // Where most are silent, it is this coordinator that is out of reach.
-  size_t alive = 0;
-  size_t silent = 0;
-  for (const auto& [id, node] : round.view.nodes()) {
-    alive += node.alive ? 1 : 0;
-    silent += node.silent ? 1 : 0;
-  }
   for (const auto& [id, node] : round.view.nodes()) {
     const proto::NodeState state = node.record.state();
-    const bool gone = node.alive ? node.silent && 2 * silent < alive &&
-                                       round.now - node.heard_at() >= options_.dead_after
-                                 : round.now - node.missing_since >= options_.dead_after;
-    if (state == proto::NODE_STATE_DEAD && node.alive && !node.silent) {
+    // Silence counts from when it was last this coordinator that heard nobody.
+    const SteadyTime missing =
+        node.alive ? std::max(node.heard_at(), round.view.mostly_silent_at()) : node.missing_since;
+    const bool gone = (node.silent || !node.alive) && round.now - missing >= options_.dead_after;
+    const bool heard = node.reported && node.report_boot == node.record.boot() && !node.silent;
+    if (state == proto::NODE_STATE_DEAD && node.alive && heard) {
       round.plan.node_states.emplace_back(id, proto::NODE_STATE_ACTIVE);
     } else if ((state == proto::NODE_STATE_ACTIVE || state == proto::NODE_STATE_DRAINING) && gone) {
       round.plan.node_states.emplace_back(id, proto::NODE_STATE_DEAD);

@@ -85,7 +85,7 @@ Status CheckMember(const proto::Node& member, tls::CertificateFiles& files,
     const Stream::Handshaken shaken = stream->Handshake();
     if (shaken == Stream::Handshaken::kDone) break;
     if (shaken == Stream::Handshaken::kFailed) return refused(stream->error());
-    if (shaken == Stream::Handshaken::kClosed) return refused("it closes the connection");
+    if (shaken == Stream::Handshaken::kClosed) return silent();  // as one that stops does
     const short events = shaken == Stream::Handshaken::kWantsWrite ? POLLOUT : POLLIN;
     if (!WaitFor(socket->fd(), events, deadline)) return silent();
   }
@@ -110,13 +110,16 @@ Status CheckMembers(std::span<const proto::Node> members, tls::CertificateFiles*
     const std::string name = "node " + std::to_string(member.id());
     const bool speaks_tls = !member.certificate_name().empty();
     Status status;
+    const auto deadline = SteadyClock::now() + patience;
     if (speaks_tls != (files != nullptr)) {
+      // What is written of it may be of a process that is gone.
+      if (!ConnectTo(member.peer_address(), deadline)) continue;
       status = InvalidArgument(speaks_tls ? name +
                                                 " speaks TLS: --tls-ca, --tls-cert and --tls-key "
                                                 "are missing here"
                                           : name + " does not speak TLS, this node does");
     } else if (files != nullptr) {
-      status = CheckMember(member, *files, SteadyClock::now() + patience);
+      status = CheckMember(member, *files, deadline);
     }
     if (status.ok()) return status;
     if (status.code() != Code::kInvalidArgument) continue;

@@ -19,7 +19,8 @@ constexpr auto kRetryInterval = std::chrono::milliseconds(500);
 constexpr auto kLogStall = std::chrono::milliseconds(2'000);
 /// Members that are asked whether they accept this node, and how long one may take to say so.
 constexpr size_t kMembersAsked = 4;
-constexpr auto kMemberPatience = std::chrono::milliseconds(1'000);
+constexpr auto kMemberPatience = std::chrono::milliseconds(2'000);
+constexpr int kRefusals = 3;
 
 }  // namespace
 
@@ -82,11 +83,17 @@ Status NodeServer::Join() {
   if (identity.node != NodeId()) {
     RETURN_IF_ERROR(SaveIdentity(node_.data().path(), identity));
   }
-  for (;;) {
+  for (int refusals = 0;;) {
     auto cluster =
         Await(first, metadata::EnsureCluster(*metadata_, identity.cluster_id, Clock::System()));
     Status status = cluster.status();
-    if (status.ok()) status = CheckLivingMembers(identity.node);
+    if (status.ok()) {
+      status = CheckLivingMembers(identity.node);
+      // Final when it is said again: a member that stops just then may look like one that refuses.
+      if (status.code() == Code::kInvalidArgument && ++refusals < kRefusals) {
+        status = Unavailable(status.message());
+      }
+    }
     if (status.ok()) {
       metadata::NodeIdentity joining = identity;
       auto joined =

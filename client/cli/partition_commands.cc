@@ -214,7 +214,10 @@ Exit Recover(const Command& command, Session& session, proto::RecoverRequest req
   if (!table) return exit;
   request.set_table(*table);
   proto::RecoverResponse answer;
-  const grpc::Status status = session.Admin(&Admin::RecoverPartition, request, &answer);
+  // Asked again of another after it was done, it would only say that nothing need be lost.
+  const grpc::Status status = request.accept_data_loss()
+                                  ? session.AdminOnce(&Admin::RecoverPartition, request, &answer)
+                                  : session.Admin(&Admin::RecoverPartition, request, &answer);
   if (!status.ok()) return session.Fail(status);
   if (!answer.recovered()) {
     std::fprintf(stderr, "onggi: %s", ExplainLoss(answer).c_str());

@@ -73,15 +73,12 @@ storage::PartitionStore::Events Partition::StoreEvents() {
     });
   };
   events.on_background_error = [id = id_, weak = weak_from_this(),
-                                home = place_.home](const Status& status) {
+                                home = home_](const Status& status) {
     log::Error("storage failed in the background", "partition", id, "status", status);
-    (void)home->Block([weak] {
+    // Not held here: RocksDB's thread may not be the one that closes its database.
+    asio::post(home, [weak] {
       const auto self = weak.lock();
-      if (self == nullptr) return;
-      asio::post(self->home_, [weak] {
-        const auto here = weak.lock();
-        if (here != nullptr && !std::exchange(here->resuming_, true)) here->ResumeLater();
-      });
+      if (self != nullptr && !std::exchange(self->resuming_, true)) self->ResumeLater();
     });
   };
   return events;

@@ -351,6 +351,13 @@ std::vector<proto::ReplicaStatus> PartitionManager::GetReplicas(TableId table,
     status.set_replica(slot->replica.value);
     status.set_epoch(slot->config.epoch());
     status.set_role(slot->lost ? proto::REPLICA_ROLE_LOST : proto::REPLICA_ROLE_CLOSED);
+    // Of what was never open nobody knows how much it would be: it is not merged.
+    status.set_merge_copy_bytes(UINT64_MAX);
+    if (slot->figures) {
+      status.set_items(slot->figures->items());
+      status.set_bytes(slot->figures->bytes());
+      status.set_merge_copy_bytes(slot->figures->merge_copy_bytes());
+    }
     open.push_back(slot->partition);
     statuses.push_back(std::move(status));
   }

@@ -350,6 +350,14 @@ void PartitionManager::CloseIdle() {
   }
   for (auto& partition : idle) {
     const PartitionId id = partition->id();
+    proto::ReplicaStatus figures;
+    partition->Describe(&figures);  // may read files
+    {
+      std::unique_lock lock(mutex_);
+      if (const auto slot = partitions_.find(id); slot != partitions_.end()) {
+        slot->second->figures = figures;
+      }
+    }
     scope_.Spawn(HomeOf(id)->executor(), StopPartition(std::move(partition), /*dropped=*/false));
   }
 }

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <shared_mutex>
 #include <string>
@@ -121,6 +122,8 @@ class PartitionManager final : public Directory,
     std::vector<OpenCallback> waiters;
     /// Tells when the store of the latest Partition has been closed.
     std::shared_ptr<News> closed;
+    /// Closed: what it had when it was open here last (figures only); without them if it never was.
+    std::optional<proto::ReplicaStatus> figures;
     uint64_t activity = 0;  ///< the partition's count when last looked at
     SteadyTime active_at;
   };

@@ -145,10 +145,10 @@ class PartitionStore::Listener final : public rocksdb::EventListener {
   }
 
   void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status* status) override {
-    failed_.store(true);
     const Status failure = FromRocks(*status, "background work");
     {
       std::lock_guard lock(news_mutex_);
+      failed_.store(true);
       ++news_.failures;
       news_.failure = failure;
       ++news_.count;
@@ -171,7 +171,11 @@ class PartitionStore::Listener final : public rocksdb::EventListener {
   }
 
   bool failed() const { return failed_.load(); }
-  void SetHealthy() { failed_.store(false); }
+  /// Unless it has failed since, more often than `failures`.
+  void SetHealthy(uint64_t failures) {
+    std::lock_guard lock(news_mutex_);
+    if (news_.failures == failures) failed_.store(false);
+  }
 
   /// What has been heard of background work.
   struct News {
@@ -372,8 +376,9 @@ Status PartitionStore::AwaitFlushed(uint64_t sequence, uint64_t failures) const 
 }
 
 Status PartitionStore::Resume() {
+  const uint64_t failures = listener_->news().failures;
   RETURN_IF_ERROR(FromRocks(db_->Resume(), "resume"));
-  listener_->SetHealthy();
+  listener_->SetHealthy(failures);
   return Status::Ok();
 }
 

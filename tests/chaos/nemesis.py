@@ -186,7 +186,8 @@ class Nemesis:
         code = node.stop(resume=False)
         if running and process not in self._killed:
             # One that a fault had just started may not have come to handle the signal.
-            assert code in (0, -signal.SIGTERM) or self._disks_full, \
+            # Nor one that was still waiting for its cluster.
+            assert code in (0, -signal.SIGTERM) or self._disks_full or "stopped while" in node.log_tail(), \
                 f"{node.name} ended with {code} on SIGTERM:\n{node.log_tail()}"
             self.seen["nodes stopped well"] += code == 0
         time.sleep(pause_s)

@@ -327,6 +327,42 @@ TEST(Coordinator, MergesColdNeighboursAndBringsTheirReplicasTogether) {
   EXPECT_TRUE(world.Run(minutes(5), [&] { return world.Settled(); }));
 }
 
+TEST(Coordinator, ASilentNodeIsReplacedAndTakenBackWhenItIsHeard) {
+  World world;
+  AddNodes(world, 4);
+  world.nodes->MakeTable(1);
+  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
+  Options options;
+  options.balance = false;
+  world.Start(options);
+  world.Run(seconds(30));
+  const auto state = [&](uint64_t id) {
+    const auto status = world.Await(world.Active()->ClusterStatus());
+    for (const auto& node : status->nodes()) {
+      if (node.node().id() == id) return node.node().state();
+    }
+    return proto::NODE_STATE_UNSPECIFIED;
+  };
+  world.silent = {3};
+  world.Run(options.dead_after - seconds(20));
+  EXPECT_EQ(state(3), proto::NODE_STATE_ACTIVE);
+  ASSERT_TRUE(world.Run(minutes(3), [&] { return NodesOf(world.nodes->Config(p)).contains(4); }));
+  EXPECT_EQ(state(3), proto::NODE_STATE_DEAD);
+  EXPECT_TRUE(world.Run(minutes(3), [&] { return !NodesOf(world.nodes->Config(p)).contains(3); }));
+  world.silent = {};
+  world.Run(seconds(20));
+  EXPECT_EQ(state(3), proto::NODE_STATE_ACTIVE);
+  // A coordinator that heard nobody for long, and hears them again one by one.
+  world.silent = {1, 2, 3, 4};
+  world.Run(options.dead_after + minutes(1));
+  for (const uint64_t id : {1, 2, 3, 4}) {
+    world.silent.erase(id);
+    world.Run(seconds(8));
+  }
+  for (const uint64_t id : {1, 2, 3, 4}) EXPECT_EQ(state(id), proto::NODE_STATE_ACTIVE) << id;
+  EXPECT_EQ(NodesOf(world.nodes->Config(p)), (std::set<uint64_t>{1, 2, 4}));
+}
+
 /// Each try takes writes from a partition for some seconds: not for ever.
 TEST(Coordinator, GivesUpAMergeThatDoesNotComeAbout) {
   World world;

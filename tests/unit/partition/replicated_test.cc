@@ -383,6 +383,17 @@ TEST_F(Replicated, IdlePartitionsCloseAndOpenAgain) {
   for (uint64_t id = 1; id <= 3; ++id) {
     EXPECT_TRUE(Eventually([&] { return cluster_->node(id).manager().open_partitions() == 0; }));
   }
+  // They say what they had; a process that has not had them open does not know.
+  const auto to_copy = [this] {
+    return cluster_->node(1).manager().GetReplicas(TableId(1), PartitionId(1))[0];
+  };
+  EXPECT_TRUE(Eventually([&] { return to_copy().items() == 1; }));
+  EXPECT_GT(to_copy().merge_copy_bytes(), 256u);
+  EXPECT_LT(to_copy().merge_copy_bytes(), 512u);
+  cluster_->node(1).Crash();
+  ASSERT_TRUE(cluster_->node(1).Start().ok());
+  const proto::ReplicaStatus after = to_copy();
+  EXPECT_EQ(after.role() == proto::REPLICA_ROLE_CLOSED, after.merge_copy_bytes() > 512);
   EXPECT_EQ(cluster_->Read(1, "a", "1"), "x");
   ASSERT_TRUE(cluster_->Put(1, "a", "1", "y").ok());
   // Closed ones are taken over too.
