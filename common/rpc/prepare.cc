@@ -7,15 +7,29 @@
 
 #include <chrono>
 #include <future>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string_view>
+#include <utility>
 
 #include "common/log.h"
 
 namespace onggi::rpc {
 namespace {
 
-/// What gRPC has to say is about connections that others make too: never more than once a second.
+/// Of each place in gRPC, since it tells what happened and why in two lines ("Corruption
+/// detected.", and then that the peer wants a certificate). Never destroyed: gRPC's threads outlive
+/// main.
+log::RateLimit& LimitOf(std::string_view file, int line) {
+  static std::mutex mutex;
+  static auto* const limits = new std::map<std::pair<std::string_view, int>, log::RateLimit>;
+  std::scoped_lock lock(mutex);
+  return limits->try_emplace({file, line}, std::chrono::seconds(1)).first->second;
+}
+
+/// What gRPC has to say is about connections that others make too: never the same more than once a
+/// second.
 void Log(gpr_log_func_args* line) {
   std::string_view file(line->file);
   file.remove_prefix(std::min(file.size(), file.rfind('/') + 1));
@@ -23,8 +37,7 @@ void Log(gpr_log_func_args* line) {
     log::Debug("grpc", "file", file, "line", line->line, "message", line->message);
     return;
   }
-  static log::RateLimit limit(std::chrono::seconds(1));
-  if (const uint64_t times = limit.Allow()) {
+  if (const uint64_t times = LimitOf(file, line->line).Allow()) {
     log::Warn("grpc", "file", file, "line", line->line, "message", line->message, "times", times);
   }
 }

@@ -22,6 +22,7 @@ constexpr milliseconds kLastBlame{3000};
 constexpr milliseconds kAuthenticationPause{500};
 /// For the answers of transactions that were proposed in the leader's last moments.
 constexpr milliseconds kTermGrace{300};
+constexpr milliseconds kExplainTimeout{300};
 constexpr size_t kMaxEndpoints = 64;
 
 Status Closed() { return Unavailable("the metadata store is closed"); }
@@ -124,7 +125,7 @@ Status Client::MakeCredentials() {
   return {};
 }
 
-void Client::Connect(Endpoint* endpoint) {
+std::shared_ptr<grpc::Channel> Client::MakeChannel(const std::string& address) const {
   rpc::ChannelOptions channel;
   channel.server_name = options_.server_name;
   // etcd hangs up on clients that ping more often than it likes; probes serve better.
@@ -133,7 +134,11 @@ void Client::Connect(Endpoint* endpoint) {
   channel.own_connection = true;
   channel.max_receive_bytes = 512u << 20;
   channel.max_send_bytes = 8u << 20;
-  endpoint->channel = rpc::MakeChannel(endpoint->address, credentials_, channel);
+  return rpc::MakeChannel(address, credentials_, channel);
+}
+
+void Client::Connect(Endpoint* endpoint) {
+  endpoint->channel = MakeChannel(endpoint->address);
   endpoint->kv = etcdserverpb::KV::NewStub(endpoint->channel);
   endpoint->watch = etcdserverpb::Watch::NewStub(endpoint->channel);
   endpoint->lease = etcdserverpb::Lease::NewStub(endpoint->channel);
@@ -143,6 +148,22 @@ void Client::Connect(Endpoint* endpoint) {
 }
 
 void Client::Start() { Tick(); }
+
+/// A channel keeps to itself why it does not connect; only a call that does not wait for it is
+/// told.
+std::string Client::Explain() const {
+  std::string reasons;
+  for (const auto& endpoint : endpoints_) {
+    const auto stub = etcdserverpb::Maintenance::NewStub(MakeChannel(endpoint->address));
+    grpc::ClientContext context;
+    context.set_deadline(Loop::Deadline(kExplainTimeout));
+    etcdserverpb::StatusResponse response;
+    const grpc::Status status = stub->Status(&context, etcdserverpb::StatusRequest(), &response);
+    if (status.error_code() != grpc::StatusCode::UNAVAILABLE) continue;
+    reasons += (reasons.empty() ? "" : "; ") + endpoint->address + ": " + status.error_message();
+  }
+  return reasons;
+}
 
 /// Keeps the connections up and looks after those who wait for one.
 void Client::Tick() {

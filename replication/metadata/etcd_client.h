@@ -75,6 +75,9 @@ class Client {
   /// Checks the options and makes the channels. Before the loop starts.
   Status Init();
   void Start();
+  /// What is the matter with the members: of each one that cannot be connected to, its address and
+  /// what gRPC says of it. Blocks for kExplainTimeout each at most. After Init, on any thread.
+  std::string Explain() const;
 
   /// Calls `method` of a member and answers with its response, or a Failure's status of kFinal;
   /// kUnavailable or kUnknownOutcome past `deadline`.
@@ -127,6 +130,7 @@ class Client {
   void StartProbe(Endpoint* endpoint);
   void OnSuccess(Endpoint* endpoint, const etcdserverpb::ResponseHeader& header);
   void AbandonLost(Endpoint* endpoint);
+  std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) const;
   void Connect(Endpoint* endpoint);
   void Tick();
   bool Ready(const Endpoint& endpoint) const;

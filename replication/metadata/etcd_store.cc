@@ -246,7 +246,11 @@ Status Store::Start(milliseconds connect_timeout) {
                     promise->set_value(result.status());
                   });
   });
-  return promise->get_future().get();
+  Status status = promise->get_future().get();
+  if (status.code() != Code::kUnavailable) return status;
+  // The members may be there and not be trusted, or not trust us: nobody else would say so.
+  const std::string reasons = client_.Explain();
+  return reasons.empty() ? status : Unavailable(status.message() + " (" + reasons + ")");
 }
 
 void Store::Close() {

@@ -1,8 +1,11 @@
 """etcd with TLS, certificates asked of clients, and users: who is let in, who is not and is told why."""
 
+import re
+
 import pytest
 
 from support.api import Api
+from support.certificates import Authority
 from support.cluster import Cluster
 from support.etcd import GuardedEtcd
 from test_membership import check_all, create, eventually, put_all, refusal
@@ -72,5 +75,26 @@ def test_who_is_known_and_refused_ends_with_the_reason(cluster, changes, words):
     node = stranger(cluster, changes)
     try:
         assert words in refusal(node)
+    finally:
+        node.kill()
+
+
+@pytest.mark.parametrize("flag, words", [
+    ("--etcd-ca", "certificate verify failed"),
+    ("--etcd-cert", "alert (bad certificate|certificate required)"),  # one or the other by etcd's version of Go
+    ("--etcd-server-name", "Hostname Verification Check failed"),
+], ids=["ca", "certificate", "server_name"])
+def test_who_does_not_know_etcd_waits_and_says_why(cluster, tmp_path, flag, words):
+    """As anybody who cannot reach it: it may be etcd's certificate that is about to be replaced."""
+    changes = {flag: "elsewhere.test"}
+    if flag == "--etcd-ca":
+        changes[flag] = Authority(tmp_path).ca
+    elif flag == "--etcd-cert":
+        changes = {flag: None, "--etcd-key": None}
+    node = stranger(cluster, changes).start()
+    try:
+        eventually(lambda: re.search(words, node.log_tail(100_000)), 20, what=lambda: node.log_tail())
+        eventually(lambda: "waiting for etcd" in node.log_tail(100_000), 20, what=lambda: node.log_tail())
+        assert node.running() and "joined" not in node.log_tail(100_000)
     finally:
         node.kill()

@@ -8,6 +8,8 @@ from support.api import Api
 from support.cluster import Cluster
 
 REFUSED_IN_S = 20
+SEGMENT_HEADER_BYTES = 4096  # of the log: docs/formats.md
+NODE_LEASE_S = 10  # how long a dead node still seems alive: kNodeLease of replication/metadata/membership.h
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def create(api, name="items"):
 def eventually(condition, seconds=40, what=""):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what() if callable(what) else what}"
         time.sleep(0.1)
 
 
@@ -58,6 +60,19 @@ def refusal(member):
 
 def partitions(cluster, table="items"):
     return cluster.admin("partition", "list", "--table", table)
+
+
+def whole(cluster, nodes):
+    """Does a coordinator see so many nodes alive, and all replicas in their places?"""
+    status = cluster.admin("status", check=False)
+    return (status is not None and [(node["state"], node["alive"]) for node in status["nodes"]] ==
+            [("active", True)] * nodes and status["leaderless"] == status["under_replicated"] == 0)
+
+
+def member_of(cluster, number):
+    """The member whose node has that number: they are given in the order of joining, which is not that of the list."""
+    address = next(n["rpc_address"] for n in cluster.admin("node", "list") if n["id"] == number)
+    return next(node for node in cluster.nodes if node.rpc == address)
 
 
 def test_any_node_serves_and_survives_any_other(cluster):
@@ -103,14 +118,37 @@ def test_the_data_path_goes_on_without_coordinators_and_etcd(cluster):
     victim.start()
     cluster.wait_ready(victim)
     time.sleep(2)
-    # Reads and writes without etcd.
+    # Reads and writes without etcd, for longer than the nodes' registrations live.
     for member in cluster.etcd:
         member.kill()
-    time.sleep(1)
-    put_all(Api(cluster.nodes[1].endpoint), 20)
+    gone_until = time.monotonic() + 1.2 * NODE_LEASE_S
+    rounds = 0
+    while time.monotonic() < gone_until:
+        rounds += 1
+        for number, node in enumerate(cluster.nodes):
+            Api(node.endpoint).PutItem(TableName="items", Item={"pk": {"S": f"w{number}"}, "n": {"N": str(rounds)}})
+        for node in cluster.nodes:
+            for number in range(3):
+                item = Api(node.endpoint).GetItem(TableName="items", Key={"pk": {"S": f"w{number}"}},
+                                                  ConsistentRead=True)["Item"]
+                assert item["n"]["N"] == str(rounds)
+        time.sleep(0.05)
     check_all(cluster, 20)
+    # They come back, and everything is as it was.
     for member in cluster.etcd + cluster.coordinators:
         member.start()
+    eventually(lambda: whole(cluster, 3), what=lambda: cluster.command_line("status").stdout)
+    create(api, "after")
+    put_all(Api(cluster.nodes[1].endpoint), 20, "after")
+    check_all(cluster, 20, "after")
+    primary = partitions(cluster)[0]["primary"]
+    victim = member_of(cluster, primary)
+    victim.kill()
+    others = [node for node in cluster.nodes if node is not victim]
+    for node in others:
+        put_all(Api(node.endpoint), 20)
+    check_all(cluster, 20)
+    eventually(lambda: partitions(cluster)[0]["primary"] not in (0, primary), what="a failover")
 
 
 def test_a_dead_node_is_replaced(cluster):
@@ -133,7 +171,7 @@ def test_a_wiped_disk_joins_as_a_new_node(cluster):
     victim = cluster.nodes[0]
     victim.kill()
     shutil.rmtree(victim.data)
-    time.sleep(11)  # its lease: until then it might still live
+    time.sleep(1.1 * NODE_LEASE_S)  # until then it might still live
     victim.start()
     cluster.wait_ready(victim)
     nodes = {n["id"]: n for n in cluster.admin("node", "list")}
@@ -142,6 +180,46 @@ def test_a_wiped_disk_joins_as_a_new_node(cluster):
     eventually(lambda: all(new in p["in_sync"] and len(p["in_sync"]) == 3 for p in partitions(cluster)),
                what="it has copies of everything")
     check_all(cluster, 30)
+
+
+def damage_log(node):
+    """Changes bytes in the middle of what a stopped node's log has."""
+    used, segment = max((len(segment.read_bytes().rstrip(b"\0")), segment)
+                        for segment in (node.data / "log").glob("log-*"))
+    assert used > SEGMENT_HEADER_BYTES + 1000, "nothing to damage"
+    with segment.open("r+b") as file:
+        file.seek((SEGMENT_HEADER_BYTES + used) // 2)
+        old = file.read(8)  # as many are never all padding
+        file.seek(-8, 1)
+        file.write(bytes(byte ^ 0x5A for byte in old))
+    return segment.name
+
+
+@pytest.mark.core
+def test_a_node_whose_log_is_damaged_starts_anew(cluster):
+    """As docs/operating.md advises: its directory goes, the node comes back as a new one and takes copies."""
+    create(Api(cluster.nodes[0].endpoint))
+    put_all(Api(cluster.nodes[0].endpoint), 30)
+    victim, others = cluster.nodes[2], cluster.nodes[:2]
+    before = {n["id"] for n in cluster.admin("node", "list")}
+    assert victim.stop() == 0
+    segment = damage_log(victim)
+    said = refusal(victim)
+    assert f"{segment}: damaged at offset" in said and "with durable entries behind it" in said
+    put_all(Api(others[0].endpoint), 60)  # half of it is new to the damaged one
+    check_all(cluster, 60)
+    shutil.rmtree(victim.data)
+    victim.start()
+    cluster.wait_ready(victim)
+    (new,) = {n["id"] for n in cluster.admin("node", "list")} - before
+    assert member_of(cluster, new) is victim
+    eventually(lambda: all(new in p["in_sync"] and len(p["in_sync"]) == 3 and p["job"] == 0
+                           for p in partitions(cluster)), what="it has copies of everything")
+    # It answers from its own copy.
+    (partition,) = partitions(cluster)
+    cluster.admin("partition", "transfer", partition["id"], "--to", new)
+    eventually(lambda: partitions(cluster)[0]["primary"] == new, what="it leads")
+    check_all(cluster, 60)
 
 
 @pytest.mark.core

@@ -158,6 +158,21 @@ def test_tags_at_creation(api, make):
         {"Key": "empty", "Value": ""}, {"Key": "owner", "Value": "me"}]
 
 
+@pytest.mark.parametrize("value", ["1", "3"])
+def test_a_replication_tag_is_a_tag(api, make, value):
+    _, described = make(Tags=[{"Key": "onggi:replication", "Value": value}])
+    assert api.ListTagsOfResource(ResourceArn=described["TableArn"])["Tags"] == [
+        {"Key": "onggi:replication", "Value": value}]
+
+
+@pytest.mark.parametrize("value", ["2", "three", "", "03", "33", "5 "])
+def test_a_replication_tag_is_1_3_or_5(api, invalid, value):
+    name = unique()
+    invalid("CreateTable", simple(name, Tags=[{"Key": "onggi:replication", "Value": value}]),
+            PREFIX + "the tag onggi:replication must be 1, 3 or 5")
+    assert api.call("DescribeTable", {"TableName": name}).error_type == "ResourceNotFoundException"
+
+
 def test_counts_are_live(api, make):
     _, described = make()
     name = described["TableName"]

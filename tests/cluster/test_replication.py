@@ -1,0 +1,156 @@
+"""How many replicas a table has: as its tag onggi:replication says, else the coordinator's --replication."""
+
+import base64
+import os
+import subprocess
+import time
+
+import pytest
+
+from support.api import Api
+from support.cluster import Cluster
+from support.server import binary
+from test_membership import eventually, partitions
+
+pytestmark = pytest.mark.core
+
+TAG = "onggi:replication"
+COPY_RATE_MB = 4
+LOG_LIMIT_MB = 16  # the least: past it the log is cut, and a new replica cannot be given that instead of a copy
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Five nodes; only the tests move anything."""
+    with Cluster(nodes=5, coordinators=1, etcds=1, zones=5, coordinator_arguments=["--balance=false"],
+                 node_arguments=["--copy-rate", f"{COPY_RATE_MB}MB", "--log-limit", f"{LOG_LIMIT_MB}MB"]) as running:
+        yield running
+
+
+def create(cluster, name, replicas=None):
+    """A table with that tag (None: without one), ACTIVE on every node."""
+    request = {"TableName": name, "BillingMode": "PAY_PER_REQUEST",
+               "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
+               "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}]}
+    if replicas is not None:
+        request["Tags"] = [{"Key": TAG, "Value": str(replicas)}]
+    Api(cluster.nodes[0].endpoint).CreateTable(request)
+    for node in cluster.nodes:
+        eventually(lambda: active(Api(node.endpoint), name), what=f"{name} on {node.name}")
+
+
+def active(api, name):
+    answer = api.call("DescribeTable", {"TableName": name})
+    return answer.status == 200 and answer.json["Table"]["TableStatus"] == "ACTIVE"
+
+
+def nodes_of(cluster, table):
+    """The nodes with an in-sync replica of the table's only partition."""
+    (partition,) = partitions(cluster, table)
+    return partition["in_sync"]
+
+
+def put(node, table, key, n=0):
+    Api(node.endpoint).PutItem(TableName=table, Item={"pk": {"S": key}, "n": {"N": str(n)}})
+
+
+def use(nodes, table):
+    """Writes through each of the nodes, and reads all of it through each of them."""
+    for number, node in enumerate(nodes):
+        put(node, table, node.name, number)
+    for reader in nodes:
+        api = Api(reader.endpoint)
+        for number, node in enumerate(nodes):
+            found = api.GetItem(TableName=table, Key={"pk": {"S": node.name}}, ConsistentRead=True)
+            assert found["Item"]["n"] == {"N": str(number)}, (reader.name, node.name)
+
+
+@pytest.mark.parametrize("replicas", [1, 3, 5])
+def test_a_tag_says_how_many(cluster, replicas):
+    table = f"tagged{replicas}"
+    create(cluster, table, replicas)
+    held = nodes_of(cluster, table)
+    assert len(held) == len(set(held)) == replicas
+    assert partitions(cluster, table)[0]["replication"] == replicas
+    use(cluster.nodes, table)
+    assert nodes_of(cluster, table) == held
+
+
+@pytest.mark.parametrize("value", ["2", "three", ""])
+def test_a_wrong_tag_is_refused(cluster, value):
+    for node in cluster.nodes:
+        api = Api(node.endpoint)
+        answer = api.call("CreateTable", {
+            "TableName": "wrong", "BillingMode": "PAY_PER_REQUEST", "Tags": [{"Key": TAG, "Value": value}],
+            "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
+            "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}]})
+        assert (answer.status, answer.error_type) == (400, "ValidationException")
+        assert answer.message == f"One or more parameter values were invalid: the tag {TAG} must be 1, 3 or 5"
+        assert "wrong" not in api.ListTables()["TableNames"]
+
+
+def test_the_coordinator_says_how_many_without_a_tag(cluster):
+    create(cluster, "default")
+    assert len(nodes_of(cluster, "default")) == 3
+    coordinator = cluster.coordinators[0]
+    assert coordinator.stop() == 0
+    coordinator.command += ["--replication", "5"]
+    coordinator.start()
+    cluster.wait_ready(coordinator)
+    create(cluster, "five")
+    create(cluster, "tag_wins", 1)
+    eventually(lambda: len(nodes_of(cluster, "five")) == 5, what="five replicas")
+    assert len(nodes_of(cluster, "tag_wins")) == 1
+    assert len(nodes_of(cluster, "default")) == 3, "a table that is there stays as it is"
+    use(cluster.nodes, "five")
+
+
+@pytest.mark.parametrize("value", ["0", "2", "7"])
+def test_a_wrong_number_is_refused_by_the_coordinator(value):
+    done = subprocess.run([binary(), "coordinator", "--etcd", "127.0.0.1:1", "--insecure", "--replication", value],
+                          capture_output=True, text=True, timeout=20, env={"PATH": os.environ["PATH"]})
+    assert done.returncode > 1
+    assert "--replication: 1, 3 or 5" in done.stderr
+
+
+def test_a_copy_takes_no_more_than_its_rate(cluster):
+    create(cluster, "copied", 3)
+    item_bytes, items = 390_000, 60
+    assert item_bytes * items > LOG_LIMIT_MB << 20
+    api = Api(cluster.nodes[0].endpoint)
+    for i in range(items):
+        noise = base64.b64encode(os.urandom(item_bytes)).decode()  # which no store makes smaller
+        api.PutItem(TableName="copied", Item={"pk": {"S": str(i)}, "v": {"B": noise}})
+    (partition,) = partitions(cluster, "copied")
+    everybody = {node["id"] for node in cluster.admin("node", "list")}
+    leaving = next(node for node in partition["in_sync"] if node != partition["primary"])
+    coming = min(everybody - set(partition["in_sync"]))
+    begun = time.monotonic()
+    cluster.admin("partition", "move", partition["id"], "--from", leaving, "--to", coming)
+    eventually(lambda: coming in nodes_of(cluster, "copied"), what="moved")
+    took_s = time.monotonic() - begun
+    # Only a lower bound: how much longer it takes is the machine's business.
+    least_s = item_bytes * items / (COPY_RATE_MB << 20)
+    assert took_s > 0.95 * least_s, (took_s, least_s)
+    assert sum(cluster.metric(node, "onggi_checkpoint_received_bytes_total") or 0
+               for node in cluster.nodes) > item_bytes * items
+
+
+def test_five_replicas_outlive_two_nodes(cluster):
+    create(cluster, "outlives", 5)
+    use(cluster.nodes, "outlives")
+    numbers = {node["rpc_address"]: node["id"] for node in cluster.admin("node", "list")}
+    primary = partitions(cluster, "outlives")[0]["primary"]
+    victims = sorted(cluster.nodes, key=lambda node: numbers[node.rpc] != primary)[:2]
+    left = [node for node in cluster.nodes if node not in victims]
+    for victim in victims:
+        victim.kill()
+    for node in left:
+        put(node, "outlives", "after", 1)
+    use(left, "outlives")
+    for victim in victims:
+        victim.start()
+    for victim in victims:
+        cluster.wait_ready(victim)
+    eventually(lambda: len(nodes_of(cluster, "outlives")) == 5, what="in sync again")
+    use(cluster.nodes, "outlives")
