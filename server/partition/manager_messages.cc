@@ -230,9 +230,11 @@ void PartitionManager::TakeOver(NodeId lost) {
       const NodeId primary(slot->config.primary().node());
       if (slot->lost || slot->opening) continue;
       if (primary == environment_.node) {
-        const bool too_few =
+        // Learners wait for their primary, who may have restarted, and perhaps nobody else asks.
+        const bool waited_for =
+            slot->config.learners_size() > 0 ||
             slot->config.in_sync_size() < static_cast<int>(slot->config.min_in_sync());
-        if (lost == NodeId() && too_few && slot->partition == nullptr) closed.push_back(slot);
+        if (lost == NodeId() && waited_for && slot->partition == nullptr) closed.push_back(slot);
         continue;
       }
       if (lost != NodeId()) {

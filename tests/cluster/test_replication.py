@@ -121,7 +121,7 @@ def test_a_copy_takes_no_more_than_its_rate(cluster):
     for i in range(items):
         noise = base64.b64encode(os.urandom(item_bytes)).decode()  # which no store makes smaller
         api.PutItem(TableName="copied", Item={"pk": {"S": str(i)}, "v": {"B": noise}})
-    eventually(lambda: all(cluster.metric(node, "onggi_log_live_bytes") < LOG_LIMIT_MB << 20 for node in cluster.nodes),
+    eventually(lambda: all(cluster.metric(node, "onggi_log_live_bytes") < item_bytes * items for node in cluster.nodes),
                what="the log is cut")
     (partition,) = partitions(cluster, "copied")
     everybody = {node["id"] for node in cluster.admin("node", "list")}

@@ -354,6 +354,18 @@ TEST_F(Replicated, APrimaryWhoseStoreCannotApplyAnswersAndGoesOn) {
       Eventually([&] { return cluster_->ReadAt(cluster_->node(2), 1, "b", "19", false) == "z"; }));
 }
 
+TEST_F(Replicated, ALearnerIsTakenInAfterARestartThoughNobodyAsks) {
+  cluster_->Start(3);
+  cluster_->CreateTable(1, {1, 2, 3});
+  ASSERT_TRUE(cluster_->Put(1, "a", "1", "x").ok());
+  cluster_->node(3).Crash();
+  ASSERT_TRUE(cluster_->Put(1, "a", "2", "y").ok());
+  ASSERT_TRUE(cluster_->AwaitInSync(1, 2));
+  for (const uint64_t id : {1, 2}) cluster_->node(id).Crash();
+  for (const uint64_t id : {1, 2, 3}) ASSERT_TRUE(cluster_->node(id).Start().ok());
+  EXPECT_TRUE(cluster_->AwaitInSync(1, 3));
+}
+
 /// What is not flushed keeps the log from being cut.
 TEST_F(Replicated, AStoreWhoseDiskWasFullIsWholeAgainThoughNobodyWrites) {
   cluster_->Start(3);
