@@ -9,9 +9,6 @@ namespace onggi::coordinator {
 
 namespace {
 
-/// Reports older than this many intervals say nothing about the present load.
-constexpr int kStaleReports = 5;
-
 bool Over(const proto::ReplicaStatus& status, double read_units, double write_units) {
   return status.read_units() > read_units || status.write_units() > write_units;
 }
@@ -22,8 +19,9 @@ void Planner::PlanSplit(Round& round, PartitionId id, const PartitionView& parti
   const ClusterView& view = round.view;
   const NodeView* node = view.Node(NodeId(partition.config.primary().node()));
   const proto::ReplicaStatus* status = view.PrimaryStatus(partition);
-  const bool fresh = status != nullptr && node->alive &&
-                     round.now - node->reported_at < kStaleReports * options_.report_interval;
+  const bool fresh =
+      status != nullptr && node->alive &&
+      round.now - node->reported_at < options_.silent_after_reports * options_.report_interval;
   if (!fresh || !Over(*status, options_.split_read_units, options_.split_write_units)) {
     hot_since_.erase(id);
   } else {

@@ -109,7 +109,7 @@ TEST_F(Recovery, IsRefusedWhileAnInSyncReplicaLives) {
       " lives and has a replica in sync: nothing need be lost, and the partition recovers by "
       "itself";
   world_.nodes->SetUp(3, true);
-  world_.silent.insert(3);  // it stays a learner for now
+  world_.silent.insert(3);  // so it stays a learner
   EXPECT_EQ(Refusal(3), "node 1" + live);
   world_.silent.clear();
   LoseInSync();
