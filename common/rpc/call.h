@@ -1,5 +1,6 @@
 #pragma once
 
+#include <grpc/support/time.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
@@ -42,7 +43,9 @@ boost::asio::awaitable<Result<Response>> Call(
   };
   auto state = std::make_shared<State>();
   state->request = std::move(request);
-  state->context.set_deadline(std::chrono::system_clock::now() + timeout);
+  // Not by the wall clock, which may be put right at any moment.
+  state->context.set_deadline(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                                           gpr_time_from_millis(timeout.count(), GPR_TIMESPAN)));
   auto start = [async, method, state](auto handler) {
     auto slot = boost::asio::get_associated_cancellation_slot(handler);
     if (slot.is_connected()) {

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "common/log.h"
+#include "common/rpc/steady_waits.h"
 
 namespace onggi::rpc {
 namespace {
@@ -63,6 +64,7 @@ std::shared_ptr<grpc::Channel>* KeepCallbackThreads() {
 void PrepareGrpc() {
   static const auto* const kept = [] {
     gpr_set_log_function(Log);
+    KeepSteadyWaits();
     return KeepCallbackThreads();
   }();
   (void)kept;

@@ -215,10 +215,21 @@ class Member:
         try:
             process.wait(timeout_s)
         except subprocess.TimeoutExpired:
+            stacks = self.stacks()
             process.kill()
             process.wait()
-            raise AssertionError(f"{self.name} did not stop on SIGTERM:\n{self.log_tail()}")
+            raise AssertionError(f"{self.name} did not stop on SIGTERM:\n{stacks}\n{self.log_tail()}")
         return process.returncode
+
+    def stacks(self):
+        """Where its threads stand, if this machine has gdb."""
+        if shutil.which("gdb") is None:
+            return "(no stacks without gdb)"
+        command = ["gdb", "-p", str(self.process.pid), "-batch", "-nx", "-ex", "thread apply all backtrace 30"]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+        except subprocess.TimeoutExpired:
+            return "(gdb took longer than a minute)"
 
     def pause(self):
         """SIGSTOP."""
