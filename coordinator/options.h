@@ -51,6 +51,8 @@ struct Options {
   /// ... of which the right one has no more than this to copy (half of what nodes refuse): it takes
   /// no writes meanwhile...
   uint64_t merge_copy_bytes = uint64_t{64} << 20;
+  /// What nodes refuse (partition::Environment): no replicas are brought together for it.
+  uint64_t merge_copy_limit_bytes = uint64_t{128} << 20;
   /// ... and have been for this long, without a job.
   std::chrono::milliseconds merge_sustain{1'800'000};
 

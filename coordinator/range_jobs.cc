@@ -120,7 +120,19 @@ asio::awaitable<JobRunner::StepResult> JobRunner::Merge(proto::Job job) {
   const bool same_nodes = l.in_sync_size() == r.in_sync_size() &&
                           std::all_of(r.in_sync().begin(), r.in_sync().end(),
                                       [&](const auto& ref) { return OnNode(l, ref.node()); });
-  if (!same_nodes) co_return co_await PlanMergeMove(std::move(job), l, r);
+  if (!same_nodes) {
+    // Of what is closed nobody knows: then its node says so in the end.
+    const proto::ReplicaStatus* status = view_.PrimaryStatus(*right);
+    const uint64_t bytes = status == nullptr ? UINT64_MAX : status->merge_copy_bytes();
+    if (bytes != UINT64_MAX && bytes > options_.merge_copy_limit_bytes) {
+      co_return co_await Finish(std::move(job),
+                                "partition " + std::to_string(r.partition()) +
+                                    " is too large to be merged: " + std::to_string(bytes >> 20) +
+                                    " MB to copy, of at most " +
+                                    std::to_string(options_.merge_copy_limit_bytes >> 20));
+    }
+    co_return co_await PlanMergeMove(std::move(job), l, r);
+  }
   if (r.learners_size() > 0) {
     const proto::ReplicaRef learner = r.learners(0);
     co_return co_await Unname(std::move(job), r, right->revision, learner);

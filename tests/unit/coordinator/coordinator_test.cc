@@ -327,6 +327,40 @@ TEST(Coordinator, MergesColdNeighboursAndBringsTheirReplicasTogether) {
   EXPECT_TRUE(world.Run(minutes(5), [&] { return world.Settled(); }));
 }
 
+TEST(Coordinator, BringsNoReplicasTogetherForAMergeThatNodesWouldRefuse) {
+  World world;
+  AddNodes(world, 5);
+  world.nodes->MakeTable(1);
+  const uint64_t left = world.nodes->MakePartition(1, {1, 2, 3}, "", "m");
+  const uint64_t right = world.nodes->MakePartition(1, {4, 2, 3}, "m", "");
+  world.nodes->loads[right].merge_copy_bytes = (uint64_t{128} << 20) + 1;
+  Options options;
+  options.balance = false;
+  world.Start(options);
+  world.Run(seconds(30));
+  const auto merge = [&] {
+    proto::MergeRequest request;
+    request.set_left(left);
+    request.set_right(right);
+    const auto asked = world.Await(world.Active()->Merge(request));
+    ASSERT_TRUE(asked.ok()) << asked.status().ToString();
+    ASSERT_TRUE(world.Run(minutes(5), [&] { return world.Settled(); }));
+  };
+  merge();
+  EXPECT_EQ(NodesOf(world.nodes->Config(right)), (std::set<uint64_t>{2, 3, 4}));
+  const auto status = world.Await(world.Active()->ClusterStatus());
+  ASSERT_TRUE(status.ok());
+  ASSERT_EQ(status->jobs_size(), 1);
+  EXPECT_EQ(status->jobs(0).error(), "partition " + std::to_string(right) +
+                                         " is too large to be merged: 128 MB to copy, of at most "
+                                         "128");
+  // Not known, as of a closed partition: its node says so.
+  world.nodes->loads[right].merge_copy_bytes = UINT64_MAX;
+  world.Run(seconds(30));
+  merge();
+  EXPECT_EQ(world.nodes->Partitions().size(), 1u);
+}
+
 TEST(Coordinator, ASilentNodeIsReplacedAndTakenBackWhenItIsHeard) {
   World world;
   AddNodes(world, 4);

@@ -120,6 +120,7 @@ class Nodes {
     std::string size_split_key;
     double hot_share = 0;
     uint64_t last_index = 0;  ///< where replicas' logs end
+    uint64_t merge_copy_bytes = 0;
   };
 
   Nodes(Schedule& schedule, metadata::SimulatedCluster& store)
@@ -349,6 +350,7 @@ class Nodes {
         if (!leads) continue;
         status->set_read_units(load->second.reads);
         status->set_write_units(load->second.writes);
+        status->set_merge_copy_bytes(load->second.merge_copy_bytes);
         status->set_load_split_key(load->second.load_split_key);
         status->set_size_split_key(load->second.size_split_key);
         if (load->second.hot_share > 0) {
