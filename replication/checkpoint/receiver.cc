@@ -50,6 +50,10 @@ grpc::ServerUnaryReactor* CheckpointService::Impl::OnOffer(grpc::CallbackServerC
   const IncomingKey key{info.partition, info.to.replica};
   if (status.ok()) {
     std::scoped_lock lock(mutex_);
+    if (stopping_) {  // nobody would answer what waits
+      reactor->Finish({grpc::StatusCode::UNAVAILABLE, "the node is stopping"});
+      return reactor;
+    }
     const auto ended = outcomes_.find(key);
     if (ended != outcomes_.end() && ended->second.from == info.from &&
         ended->second.checkpoint == offer.checkpoint()) {

@@ -18,14 +18,15 @@ group::Member ToMember(const proto::ReplicaRef& ref) {
   return {NodeId(ref.node()), ReplicaId(ref.replica())};
 }
 
-/// When the caller no longer waits, as this process counts time.
+/// When the caller will soon wait no longer, as this process counts time: it is told what has not
+/// come about yet, not only that its time is over.
 SteadyTime DeadlineOf(const grpc::CallbackServerContext& context) {
   constexpr auto kLongest = std::chrono::seconds(60);
   const auto now = std::chrono::system_clock::now();
   const auto left = std::clamp<std::chrono::system_clock::duration>(
       context.deadline() - now, std::chrono::milliseconds(0), kLongest);
   return std::chrono::steady_clock::now() +
-         std::chrono::duration_cast<std::chrono::milliseconds>(left);
+         std::chrono::duration_cast<std::chrono::milliseconds>(left - left / 10);
 }
 
 }  // namespace
