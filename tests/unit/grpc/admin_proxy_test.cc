@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 
 #include "common/proto/coordinator.grpc.pb.h"
@@ -126,6 +127,35 @@ TEST_F(AdminProxyTest, SaysWhenThereIsNone) {
   EXPECT_FALSE(rpc::MayHaveRun(none));  // another node may be asked, whatever it is
   finder_.active = "127.0.0.1:1";
   EXPECT_EQ(Drain(7).error_code(), StatusCode::UNAVAILABLE);
+}
+
+/// As of a client that gives up between the headers and its message: a node must not end of it.
+TEST_F(AdminProxyTest, RefusesACallWithoutAMessage) {
+  finder_.active = first_.address();
+  grpc::CompletionQueue queue;
+  const auto next = [&queue] {
+    void* tag = nullptr;
+    bool ok = false;
+    return queue.Next(&tag, &ok) && ok;
+  };
+  grpc::GenericStub stub(grpc::CreateChannel("127.0.0.1:" + std::to_string(server_.port()),
+                                             grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  const auto call = stub.PrepareCall(&context, "/onggi.proto.CoordinatorService/DrainNode", &queue);
+  call->StartCall(nullptr);
+  ASSERT_TRUE(next());
+  call->WritesDone(nullptr);
+  ASSERT_TRUE(next());
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  ASSERT_TRUE(next());
+  EXPECT_EQ(status.error_code(), StatusCode::INTERNAL);
+  EXPECT_EQ(status.error_message(), "the call has no message");
+  EXPECT_EQ(first_.asked, 0);
+  // An empty message is one.
+  EXPECT_TRUE(Drain(0).ok());
+  queue.Shutdown();
 }
 
 TEST_F(AdminProxyTest, PassesNothingOnThatIsForNodes) {
