@@ -239,6 +239,11 @@ const TableView* ClusterView::Table(TableId table) const {
   return it == tables_.end() || it->second.revision == Revision() ? nullptr : &it->second;
 }
 
+uint32_t ClusterView::WantedReplicas(const proto::PartitionConfig& config) const {
+  const TableView* table = Table(TableId(config.table()));
+  return std::max(config.replication(), table == nullptr ? 0 : table->record.replication());
+}
+
 const PartitionView* ClusterView::Partition(PartitionId partition) const {
   const auto it = partitions_.find(partition);
   return it == partitions_.end() ? nullptr : &it->second;

@@ -98,6 +98,8 @@ class ClusterView {
 
   const NodeView* Node(NodeId node) const;
   const TableView* Table(TableId table) const;
+  /// What the partition has or, if that is more, what its table wants.
+  uint32_t WantedReplicas(const proto::PartitionConfig& config) const;
   const PartitionView* Partition(PartitionId partition) const;
   const JobView* Job(uint64_t job) const;
   /// The running job that has this partition, as its subject or its other one.

@@ -13,7 +13,7 @@ constexpr const char* kNodeStates[] = {"active", "draining", "decommissioned", "
 constexpr proto::JobKind kJobKinds[] = {
     proto::JOB_KIND_ADD_REPLICA,      proto::JOB_KIND_REPLACE_REPLICA, proto::JOB_KIND_MOVE_REPLICA,
     proto::JOB_KIND_TRANSFER_PRIMARY, proto::JOB_KIND_SPLIT,           proto::JOB_KIND_MERGE,
-    proto::JOB_KIND_REMOVE_REPLICA,
+    proto::JOB_KIND_REMOVE_REPLICA,   proto::JOB_KIND_SET_REPLICATION,
 };
 
 }  // namespace

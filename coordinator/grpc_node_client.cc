@@ -74,6 +74,16 @@ asio::awaitable<Status> GrpcNodeClient::ReplaceReplica(NodeId node,
   co_return answer.status();
 }
 
+asio::awaitable<Status> GrpcNodeClient::SetReplication(NodeId node,
+                                                       proto::SetReplicationRequest request) {
+  const auto stub = StubOf(node);
+  if (!stub.ok()) co_return stub.status();
+  const auto answer =
+      co_await rpc::Call((*stub)->async(), &proto::NodeService::Stub::async::SetReplication,
+                         std::move(request), kShortTimeout);
+  co_return answer.status();
+}
+
 asio::awaitable<Status> GrpcNodeClient::SplitPartition(NodeId node,
                                                        proto::SplitPartitionRequest request) {
   const auto stub = StubOf(node);

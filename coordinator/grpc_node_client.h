@@ -27,6 +27,8 @@ class GrpcNodeClient final : public NodeClient {
                                                  proto::TransferPrimaryRequest request) override;
   boost::asio::awaitable<Status> ReplaceReplica(NodeId node,
                                                 proto::ReplaceReplicaRequest request) override;
+  boost::asio::awaitable<Status> SetReplication(NodeId node,
+                                                proto::SetReplicationRequest request) override;
   boost::asio::awaitable<Status> SplitPartition(NodeId node,
                                                 proto::SplitPartitionRequest request) override;
   boost::asio::awaitable<Status> MergePartitions(NodeId node,

@@ -11,6 +11,7 @@ std::string_view Name(proto::JobKind kind) {
     case proto::JOB_KIND_SPLIT: return "split";
     case proto::JOB_KIND_MERGE: return "merge";
     case proto::JOB_KIND_REMOVE_REPLICA: return "remove_replica";
+    case proto::JOB_KIND_SET_REPLICATION: return "set_replication";
     default: return "unknown";
   }
 }

@@ -64,6 +64,7 @@ asio::awaitable<JobRunner::StepResult> JobRunner::Step(proto::Job job) {
     case proto::JOB_KIND_MOVE_REPLICA: co_return co_await CopyReplica(std::move(job));
     case proto::JOB_KIND_TRANSFER_PRIMARY: co_return co_await TransferPrimary(std::move(job));
     case proto::JOB_KIND_REMOVE_REPLICA: co_return co_await RemoveReplica(std::move(job));
+    case proto::JOB_KIND_SET_REPLICATION: co_return co_await SetReplication(std::move(job));
     case proto::JOB_KIND_SPLIT: co_return co_await Split(std::move(job));
     case proto::JOB_KIND_MERGE: co_return co_await Merge(std::move(job));
     default: co_return co_await Finish(std::move(job), "a kind of job that is not known here");

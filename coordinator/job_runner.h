@@ -85,6 +85,7 @@ class JobRunner {
   boost::asio::awaitable<StepResult> TakeBack(proto::Job job);
   boost::asio::awaitable<StepResult> RemoveReplica(proto::Job job);
   boost::asio::awaitable<StepResult> TransferPrimary(proto::Job job);
+  boost::asio::awaitable<StepResult> SetReplication(proto::Job job);
   /// Takes a learner out of the key, in one transaction with the job's record.
   boost::asio::awaitable<StepResult> Unname(proto::Job job, proto::PartitionConfig config,
                                             Revision revision, proto::ReplicaRef ref);
@@ -99,6 +100,8 @@ class JobRunner {
   boost::asio::awaitable<Status> AskReplace(proto::PartitionConfig config, proto::ReplicaRef out,
                                             proto::ReplicaRef in);
   boost::asio::awaitable<Status> AskTransfer(proto::PartitionConfig config, proto::ReplicaRef to);
+  boost::asio::awaitable<Status> AskReplication(proto::PartitionConfig config,
+                                                uint32_t replication);
 
   // range_jobs.cc
   boost::asio::awaitable<StepResult> Split(proto::Job job);

@@ -31,6 +31,8 @@ class NodeClient {
                                                          proto::TransferPrimaryRequest request) = 0;
   virtual boost::asio::awaitable<Status> ReplaceReplica(NodeId node,
                                                         proto::ReplaceReplicaRequest request) = 0;
+  virtual boost::asio::awaitable<Status> SetReplication(NodeId node,
+                                                        proto::SetReplicationRequest request) = 0;
   virtual boost::asio::awaitable<Status> SplitPartition(NodeId node,
                                                         proto::SplitPartitionRequest request) = 0;
   virtual boost::asio::awaitable<Status> MergePartitions(NodeId node,

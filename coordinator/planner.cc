@@ -75,7 +75,7 @@ void Planner::PlanNodeStates(Round& round) {
 void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& partition) {
   const ClusterView& view = round.view;
   const auto& config = partition.config;
-  const size_t replication = config.replication();
+  const size_t replication = view.WantedReplicas(config);
   std::vector<proto::ReplicaRef> healthy;
   std::vector<proto::ReplicaRef> staying;  // healthy, and not on a node that drains
   std::optional<proto::ReplicaRef> lost;
@@ -94,8 +94,16 @@ void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& part
       staying.push_back(ref);
     }
   }
-  if (lost || healthy.size() < replication) round.repairing = true;
+  if (lost || healthy.size() < config.replication()) round.repairing = true;
   if (round.Busy(id) || round.Full(options_)) return;
+
+  // Before repairs: a lost one may be what it is to do without.
+  const uint32_t wanted = view.Table(TableId(config.table()))->record.replication();
+  if (wanted != 0 && wanted != config.replication() && healthy.size() >= wanted) {
+    round.Add(proto::JOB_KIND_SET_REPLICATION, partition,
+              "its table wants " + std::to_string(wanted) + " replicas");
+    return;
+  }
 
   const uint64_t bytes = view.BytesOf(partition);
   const auto place = [&]() {
@@ -142,7 +150,11 @@ void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& part
       round.Warn(Text(id) + ": no node for another replica");
       return;
     }
-    start_copy(proto::JOB_KIND_ADD_REPLICA, "too few replicas", *to);
+    start_copy(proto::JOB_KIND_ADD_REPLICA,
+               healthy.size() < config.replication()
+                   ? "too few replicas"
+                   : "its table wants " + std::to_string(wanted) + " replicas",
+               *to);
   } else if (draining) {
     const std::string reason = "node " + std::to_string(draining->node()) + " drains";
     const auto leader = round.placement.BestPrimary(view, partition, NodeId(draining->node()));

@@ -36,6 +36,10 @@ metadata::Transaction Swap(const proto::PartitionConfig& config, Revision revisi
   return transaction;
 }
 
+/// What to ask of a partition that has `now` replicas and is to have `wanted`. More come in steps:
+/// from one to five at once, two learners would have to catch up before either has a place.
+uint32_t NextReplication(uint32_t now, uint32_t wanted) { return std::min(wanted, now + 2); }
+
 std::string NodeName(const proto::ReplicaRef& ref) { return "node " + std::to_string(ref.node()); }
 
 }  // namespace
@@ -92,6 +96,18 @@ asio::awaitable<Status> JobRunner::AskTransfer(proto::PartitionConfig config,
   *request.mutable_to() = std::move(to);
   const NodeId leader(config.primary().node());
   Status status = co_await nodes_.TransferPrimary(leader, std::move(request));
+  if (status.ok()) status = co_await catalog_.Refresh(KeyOf(config));
+  co_return co_await Judge(config, std::move(status));
+}
+
+asio::awaitable<Status> JobRunner::AskReplication(proto::PartitionConfig config,
+                                                  uint32_t replication) {
+  proto::SetReplicationRequest request;
+  request.set_table(config.table());
+  request.set_partition(config.partition());
+  request.set_replication(replication);
+  const NodeId leader(config.primary().node());
+  Status status = co_await nodes_.SetReplication(leader, std::move(request));
   if (status.ok()) status = co_await catalog_.Refresh(KeyOf(config));
   co_return co_await Judge(config, std::move(status));
 }
@@ -162,7 +178,7 @@ asio::awaitable<JobRunner::StepResult> JobRunner::NameReplica(proto::Job job,
     const auto members = Members(config);
     const auto healthy = std::count_if(members.begin(), members.end(),
                                        [&](const auto& ref) { return !view_.Lost(ref, id); });
-    if (healthy >= static_cast<ptrdiff_t>(config.replication())) {
+    if (healthy >= static_cast<ptrdiff_t>(view_.WantedReplicas(config))) {
       co_return co_await Undo(std::move(job), "no longer needed");
     }
   }
@@ -200,6 +216,15 @@ asio::awaitable<JobRunner::StepResult> JobRunner::AwaitCaughtUp(proto::Job job,
   }
   if (Stalled(job)) co_return co_await Undo(std::move(job), "it did not catch up in time");
   if (!full) co_return Next::kWait;
+  const uint32_t wanted = view_.WantedReplicas(config);
+  if (job.kind() == proto::JOB_KIND_ADD_REPLICA && config.replication() < wanted) {
+    // The table has been given more. A place is made for it when enough have caught up (R13).
+    const uint32_t next = NextReplication(config.replication(), wanted);
+    const Status asked = co_await AskReplication(config, next);
+    if (asked.code() == Code::kUnavailable) co_return Next::kWait;
+    if (!asked.ok()) co_return asked;
+    co_return Changed(id, revision) ? Next::kAgain : Next::kWait;
+  }
   if (job.kind() != proto::JOB_KIND_MOVE_REPLICA) {
     // Others took the place: somebody who was thought lost has come back.
     const bool lost_member = std::any_of(config.in_sync().begin(), config.in_sync().end(),
@@ -329,6 +354,25 @@ asio::awaitable<JobRunner::StepResult> JobRunner::TransferPrimary(proto::Job job
   }
   const Revision revision = partition->revision;
   const Status asked = co_await AskTransfer(config, job.to());
+  if (!asked.ok()) co_return asked.WithContext(NodeName(config.primary()));
+  co_return Changed(PartitionId(job.partition()), revision) ? Next::kAgain : Next::kWait;
+}
+
+/// The replicas that takes are there, or it is to do with fewer. What adds them asks as well
+/// (AwaitCaughtUp), since the first of them has no place before.
+asio::awaitable<JobRunner::StepResult> JobRunner::SetReplication(proto::Job job) {
+  const PartitionView* partition = view_.Partition(PartitionId(job.partition()));
+  if (partition == nullptr) co_return co_await Finish(std::move(job), "the partition is gone");
+  const proto::PartitionConfig config = partition->config;
+  const TableView* table = view_.Table(TableId(config.table()));
+  const uint32_t wanted = table == nullptr ? 0 : table->record.replication();
+  if (wanted == 0 || wanted == config.replication()) co_return co_await Finish(std::move(job), "");
+  if (Stalled(job))
+    co_return co_await Finish(std::move(job), "the primary has not done it in time");
+  const Revision revision = partition->revision;
+  const uint32_t next = NextReplication(config.replication(), wanted);
+  const Status asked = co_await AskReplication(config, next);
+  if (asked.code() == Code::kUnavailable) co_return Next::kWait;
   if (!asked.ok()) co_return asked.WithContext(NodeName(config.primary()));
   co_return Changed(PartitionId(job.partition()), revision) ? Next::kAgain : Next::kWait;
 }

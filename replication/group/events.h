@@ -153,7 +153,8 @@ struct Replace {
   Member in;
 };
 /// How many replicas the partition is to have: 1, 3 or 5. Raised only in a swap that meets the new
-/// minimum (R13); lowered at once, what is too many becomes a learner. Kept over reigns.
+/// minimum (R13); lowered at once, what is too many becomes a learner. Forgotten with the reign:
+/// another primary may have been asked for another number since.
 struct SetReplication {
   uint32_t replication = 1;
 };

@@ -314,6 +314,7 @@ void Group::EndReign(Actions* actions) {
   active_config_.reset();
   progress_.clear();
   transfer_.reset();
+  wanted_replication_ = 0;
   ForgetReplace();
   split_.reset();
   merge_.reset();

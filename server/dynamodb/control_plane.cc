@@ -103,11 +103,7 @@ boost::asio::awaitable<Outcome> ControlPlane::CommitNew(proto::Table* record) {
   co_return TooManyAttempts();
 }
 
-namespace {
-
-/// `configured` as ControlPlaneOptions::replication.
-Outcome ChooseReplication(uint32_t configured, proto::Table* record) {
-  record->set_replication(configured);
+Outcome ReadReplicationTag(uint32_t configured, proto::Table* record) {
   for (const proto::Tag& tag : record->tags()) {
     if (tag.key() != kReplicationTag) continue;
     if (tag.value() != "1" && tag.value() != "3" && tag.value() != "5") {
@@ -118,8 +114,6 @@ Outcome ChooseReplication(uint32_t configured, proto::Table* record) {
   }
   return {};
 }
-
-}  // namespace
 
 boost::asio::awaitable<Outcome> ControlPlane::ChangeRecord(TableId id, std::string name,
                                                            const Change& change,
@@ -169,7 +163,8 @@ boost::asio::awaitable<Outcome> ControlPlane::CreateTable(CallContext& context, 
   record.set_uuid(NewUuid());
   record.set_status(proto::TABLE_STATUS_CREATING);
   record.set_created_ms(NowMs());
-  if (Outcome outcome = ChooseReplication(options_.replication, &record); !outcome.ok()) {
+  record.set_replication(options_.replication);
+  if (Outcome outcome = ReadReplicationTag(options_.replication, &record); !outcome.ok()) {
     co_return outcome;
   }
   if (record.billing_mode() == kPayPerRequest) record.set_billing_changed_ms(record.created_ms());

@@ -86,6 +86,10 @@ void RegisterControlOperations(ControlPlane& control_plane, OperationTable* oper
 /// what the request asks for; id, uuid, times, account and status are the caller's.
 Outcome ReadCreateTable(Input input, const Scope& scope, proto::Table* record);
 
+/// How many replicas the tag kReplicationTag, if there is one, says that the table is to have.
+/// `configured` as ControlPlaneOptions::replication: not 0, and that stays.
+Outcome ReadReplicationTag(uint32_t configured, proto::Table* record);
+
 /// The rules of tags; appends them to `*record`, replacing those of the same key.
 Outcome AddTags(simdjson::dom::array tags, proto::Table* record);
 

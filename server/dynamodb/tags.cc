@@ -111,7 +111,8 @@ boost::asio::awaitable<Outcome> ControlPlane::TagResource(CallContext& context, 
   const simdjson::dom::array wanted = *tags;
   const Change change = [&](proto::Table& record) -> Outcome {
     if (Outcome outcome = CheckNotBusy(record); !outcome.ok()) return outcome;
-    return AddTags(wanted, &record);
+    if (Outcome outcome = AddTags(wanted, &record); !outcome.ok()) return outcome;
+    return ReadReplicationTag(options_.replication, &record);
   };
   proto::Table record;
   Outcome outcome = co_await ChangeRecord(table->id(), table->name(), change, &record);

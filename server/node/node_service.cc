@@ -92,6 +92,13 @@ grpc::ServerUnaryReactor* NodeService::ReplaceReplica(grpc::CallbackServerContex
                                         ToMember(request->in()), DeadlineOf(*context)));
 }
 
+grpc::ServerUnaryReactor* NodeService::SetReplication(grpc::CallbackServerContext* context,
+                                                      const proto::SetReplicationRequest* request,
+                                                      proto::SetReplicationResponse*) {
+  return Run(context, partitions_.SetReplication(PartitionId(request->partition()),
+                                                 request->replication(), DeadlineOf(*context)));
+}
+
 grpc::ServerUnaryReactor* NodeService::SplitPartition(grpc::CallbackServerContext* context,
                                                       const proto::SplitPartitionRequest* request,
                                                       proto::SplitPartitionResponse*) {

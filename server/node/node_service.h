@@ -33,6 +33,9 @@ class NodeService final : public proto::NodeService::CallbackService {
   grpc::ServerUnaryReactor* ReplaceReplica(grpc::CallbackServerContext* context,
                                            const proto::ReplaceReplicaRequest* request,
                                            proto::ReplaceReplicaResponse* response) override;
+  grpc::ServerUnaryReactor* SetReplication(grpc::CallbackServerContext* context,
+                                           const proto::SetReplicationRequest* request,
+                                           proto::SetReplicationResponse* response) override;
   grpc::ServerUnaryReactor* SplitPartition(grpc::CallbackServerContext* context,
                                            const proto::SplitPartitionRequest* request,
                                            proto::SplitPartitionResponse* response) override;

@@ -176,6 +176,34 @@ asio::awaitable<Status> PartitionManager::ReplaceReplica(PartitionId partition, 
   co_return Unavailable("the new member has not caught up yet");
 }
 
+asio::awaitable<Status> PartitionManager::SetReplication(PartitionId partition,
+                                                         uint32_t replication,
+                                                         SteadyTime deadline) {
+  if (replication != 1 && replication != 3 && replication != 5) {
+    co_return InvalidArgument("a partition has 1, 3 or 5 replicas, not " +
+                              std::to_string(replication));
+  }
+  OpenResult opened = co_await FindPartition(partition);
+  if (!opened.ok()) co_return opened.status();
+  const std::shared_ptr<Partition> here = *opened;
+  bool asked = false;
+  for (;;) {
+    const uint64_t seen = here->news().count();
+    const auto known = here->configuration();
+    if (known->configuration.replication == replication) co_return Status::Ok();
+    if (known->configuration.primary.node != environment_.node) co_return NotThePrimary();
+    if (!asked && here->serving()) {
+      asked = true;
+      Deliver(here, [replication](replica::Replica& replica) {
+        replica.Ask(group::SetReplication{replication});
+      });
+    }
+    if (scope_.stopping() || std::chrono::steady_clock::now() >= deadline) break;
+    co_await AwaitNews(here.get(), seen, deadline);
+  }
+  co_return Unavailable("too few replicas have caught up yet");
+}
+
 asio::awaitable<Status> PartitionManager::SplitPartition(TableId table, PartitionId partition,
                                                          std::string key, PartitionId child,
                                                          std::vector<group::Member> child_replicas,

@@ -80,6 +80,8 @@ class PartitionManager final : public Directory,
                                                  SteadyTime deadline);
   boost::asio::awaitable<Status> ReplaceReplica(PartitionId partition, group::Member out,
                                                 group::Member in, SteadyTime deadline);
+  boost::asio::awaitable<Status> SetReplication(PartitionId partition, uint32_t replication,
+                                                SteadyTime deadline);
   boost::asio::awaitable<Status> SplitPartition(TableId table, PartitionId partition,
                                                 std::string key, PartitionId child,
                                                 std::vector<group::Member> child_replicas,

@@ -3,6 +3,7 @@
 import base64
 import os
 import subprocess
+import threading
 import time
 
 import pytest
@@ -166,3 +167,68 @@ def test_five_replicas_outlive_two_nodes(cluster):
         cluster.wait_ready(victim)
     eventually(lambda: len(nodes_of(cluster, "outlives")) == 5, what="in sync again")
     use(cluster.nodes, "outlives")
+
+
+def test_another_number_in_the_tag_changes_the_table(cluster):
+    """From one to five and back to three, under writes that none of it costs; then there is one replica of each
+    partition on as many nodes, and those that went are gone from their nodes too."""
+    create(cluster, "changing", 1)
+    api = Api(cluster.nodes[0].endpoint)
+    arn = api.DescribeTable(TableName="changing")["Table"]["TableArn"]
+    written, stop = [], threading.Event()
+
+    def write():
+        while not stop.is_set():
+            node = cluster.nodes[len(written) % len(cluster.nodes)]
+            put(node, "changing", f"key{len(written)}", len(written))
+            written.append(node.name)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for wanted in (5, 1, 3):
+            api.TagResource(ResourceArn=arn, Tags=[{"Key": TAG, "Value": str(wanted)}])
+            eventually(lambda: shape(cluster, "changing") == (wanted, wanted, 0), seconds=90,
+                       what=lambda: f"{wanted} replicas: {partitions(cluster, 'changing')}")
+            before = len(written)
+            eventually(lambda: len(written) > before + 20 or not writer.is_alive(), what="writes go on")
+    finally:
+        stop.set()
+        writer.join()
+    assert len(written) > 100
+    for number in range(len(written)):
+        found = api.GetItem(TableName="changing", Key={"pk": {"S": f"key{number}"}}, ConsistentRead=True)
+        assert found["Item"]["n"] == {"N": str(number)}, number
+    # A write needs two of the three by now, and survives any of them.
+    victim = next(n for n in cluster.nodes if numbers(cluster)[n.rpc] == partitions(cluster, "changing")[0]["primary"])
+    victim.kill()
+    try:
+        other = next(n for n in cluster.nodes if n is not victim)
+        found = Api(other.endpoint).GetItem(TableName="changing", Key={"pk": {"S": "key0"}}, ConsistentRead=True)
+        assert found["Item"]["n"] == {"N": "0"}
+    finally:
+        victim.start()
+        cluster.wait_ready(victim)
+
+
+def shape(cluster, table):
+    (partition,) = partitions(cluster, table)
+    return partition["replication"], len(partition["in_sync"]), len(partition["learners"])
+
+
+def numbers(cluster):
+    return {row["rpc_address"]: row["id"] for row in cluster.admin("node", "list")}
+
+
+@pytest.mark.parametrize("value", ["2", "0", "", "three"])
+def test_a_tag_is_not_changed_to_another_number(cluster, value):
+    create(cluster, f"kept{value}", 3)
+    api = Api(cluster.nodes[0].endpoint)
+    arn = api.DescribeTable(TableName=f"kept{value}")["Table"]["TableArn"]
+    refused = api.call("TagResource", {"ResourceArn": arn, "Tags": [{"Key": TAG, "Value": value}]})
+    assert refused.status == 400 and "must be 1, 3 or 5" in refused.json["message"], refused.json
+    assert api.ListTagsOfResource(ResourceArn=arn)["Tags"] == [{"Key": TAG, "Value": "3"}]
+    api.TagResource(ResourceArn=arn, Tags=[{"Key": "owner", "Value": "me"}])
+    api.UntagResource(ResourceArn=arn, TagKeys=[TAG])
+    time.sleep(3)  # a plan is made every second
+    assert shape(cluster, f"kept{value}") == (3, 3, 0)

@@ -136,7 +136,6 @@ void Cluster::Begin() {
   jobs_ = std::make_unique<Jobs>(this);
   if (profile_.coordinators != 0) {
     coordinators_ = std::make_unique<Coordinators>(this, profile_.coordinators);
-    profile_.replications = Time(0);  // a table's number of replicas does not change
     Every(seconds(2), &Cluster::DisturbCoordinators);
   }
   Every(milliseconds(250), &Cluster::Repair);
@@ -172,7 +171,9 @@ void Cluster::Move() {
   if (!quiet_ && coordinators_ == nullptr) jobs_->Move();
 }
 void Cluster::ChangeReplication() {
-  if (!quiet_) jobs_->ChangeReplication();
+  if (quiet_) return;
+  if (coordinators_ != nullptr) return coordinators_->ChangeReplication();
+  jobs_->ChangeReplication();
 }
 void Cluster::Split() {
   if (quiet_) return;
@@ -357,6 +358,7 @@ bool Cluster::Whole() {
   for (const PartitionId partition : Partitions()) {
     const auto key = Key(partition);
     if (key->in_sync.size() != std::min<size_t>(key->replication, nodes_.size())) return false;
+    if (coordinators_ != nullptr && key->replication != coordinators_->replication()) return false;
   }
   return true;
 }

@@ -147,6 +147,21 @@ class Coordinators::Client final : public coordinator::NodeClient {
     return Do(node, std::move(look));
   }
 
+  asio::awaitable<Status> SetReplication(NodeId node, proto::SetReplicationRequest r) override {
+    Look look = [this, node, r](Process* process) -> std::optional<Status> {
+      const PartitionId partition(r.partition());
+      const auto key = cluster_->Key(partition);
+      if (!key) return NotFound("no such partition");
+      if (key->replication == r.replication()) return Status::Ok();
+      if (key->primary.node != node) return Status(Code::kNotPrimary, "");
+      Machine* machine = process->Host(partition);
+      if (machine == nullptr || !machine->replica().leading()) return std::nullopt;
+      machine->replica().Ask(group::SetReplication{r.replication()});
+      return std::nullopt;
+    };
+    return Do(node, std::move(look));
+  }
+
   asio::awaitable<Status> SplitPartition(NodeId node, proto::SplitPartitionRequest r) override {
     Look look = [this, node, r](Process* process) -> std::optional<Status> {
       const PartitionId partition(r.partition());
@@ -368,13 +383,7 @@ Coordinators::Coordinators(Cluster* cluster, size_t candidates)
   record.set_wire_version(1);
   record.set_disk_version(1);
   Put(std::string(metadata::keys::kCluster), record.SerializeAsString());
-  proto::Table table;
-  table.set_id(kTable.value);
-  table.set_account("default");
-  table.set_name("simulated");
-  table.set_status(proto::TABLE_STATUS_ACTIVE);
-  table.set_replication(cluster->profile().replication);
-  Put(metadata::keys::Table(kTable), table.SerializeAsString());
+  PutTable(cluster->profile().replication);
   Put(metadata::keys::NextPartition(), metadata::keys::FormatId(1000));
   Put(metadata::keys::NextReplica(), metadata::keys::FormatId(1000));
   for (const auto& node : cluster_->nodes()) Started(*node);
@@ -455,6 +464,23 @@ void Coordinators::Disturb() {
   // One that is cut off from the store may still have the nodes' ear.
   candidate.client.cut = cut && random.Chance(400);
   candidate.client.mute = random.Chance(200);
+}
+
+void Coordinators::PutTable(uint32_t replication) {
+  replication_ = replication;
+  proto::Table table;
+  table.set_id(kTable.value);
+  table.set_account("default");
+  table.set_name("simulated");
+  table.set_status(proto::TABLE_STATUS_ACTIVE);
+  table.set_replication(replication);
+  Put(metadata::keys::Table(kTable), table.SerializeAsString());
+}
+
+void Coordinators::ChangeReplication() {
+  std::vector<uint32_t> choices{1, 3};
+  if (cluster_->nodes().size() >= 5) choices.push_back(5);
+  PutTable(choices[cluster_->random().Below(choices.size())]);
 }
 
 void Coordinators::ChangeLoad() {

@@ -37,6 +37,10 @@ class Coordinators {
   void Disturb();
   /// Another load of some partition, which may make it split, or merge with its neighbour.
   void ChangeLoad();
+  /// Their table is to have another number of replicas.
+  void ChangeReplication();
+  /// What it is to have by now.
+  uint32_t replication() const { return replication_; }
   /// Everybody is joined, and no load asks for anything.
   void Quiet();
   std::string Describe() const;
@@ -53,6 +57,7 @@ class Coordinators {
   };
 
   void Put(std::string key, std::string value);
+  void PutTable(uint32_t replication);
   void Report();
   proto::ReportLoadRequest ReportOf(const Node& node);
 
@@ -63,6 +68,7 @@ class Coordinators {
   std::vector<std::unique_ptr<Candidate>> candidates_;
   std::map<PartitionId, Load> loads_;
   uint64_t sequence_ = 0;
+  uint32_t replication_ = 0;
   bool quiet_ = false;
   std::shared_ptr<int> alive_ = std::make_shared<int>();
 };

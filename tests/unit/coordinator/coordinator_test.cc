@@ -327,6 +327,88 @@ TEST(Coordinator, MergesColdNeighboursAndBringsTheirReplicasTogether) {
   EXPECT_TRUE(world.Run(minutes(5), [&] { return world.Settled(); }));
 }
 
+/// R13, from one to five and back, whatever its tag says at the time.
+TEST(Coordinator, ATableGetsAsManyReplicasAsItWantsByNow) {
+  World world;
+  AddNodes(world, 5);
+  world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, 1);
+  const uint64_t p = world.nodes->MakePartition(1, {2});
+  const uint64_t q = world.nodes->MakePartition(1, {3});
+  Options options;
+  options.balance = false;
+  options.merge = false;
+  world.Start(options);
+  world.Run(seconds(10));
+  EXPECT_EQ(NodesOf(world.nodes->Config(p)), (std::set<uint64_t>{2}));
+  for (const uint32_t wanted : {3u, 5u, 1u, 5u, 3u}) {
+    SCOPED_TRACE(wanted);
+    world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, wanted);
+    const auto done = [&] {
+      for (const uint64_t id : {p, q}) {
+        const proto::PartitionConfig config = world.nodes->Config(id);
+        if (config.replication() != wanted || config.min_in_sync() != wanted / 2 + 1) return false;
+        if (config.in_sync_size() != static_cast<int>(wanted)) return false;
+        if (config.learners_size() > 0) return false;
+      }
+      return true;
+    };
+    ASSERT_TRUE(world.Run(minutes(10), done))
+        << world.nodes->Config(p).replication() << " " << world.nodes->Config(p).in_sync_size()
+        << " " << world.nodes->Config(p).learners_size();
+    // What is too many is gone from the disks too.
+    const auto clean = [&] {
+      size_t replicas = 0;
+      for (const auto& [node, disk] : world.nodes->disks) replicas += disk.size();
+      return replicas == 2 * wanted && world.Settled();
+    };
+    ASSERT_TRUE(world.Run(minutes(10), clean));
+  }
+}
+
+/// Fewer, while a node is dead that nobody could take the place of.
+TEST(Coordinator, ATableThatWantsFewerNeedsNoRepairFirst) {
+  World world;
+  AddNodes(world, 5);
+  world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, 5);
+  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3, 4, 5});
+  Options options;
+  options.balance = false;
+  options.dead_after = seconds(20);
+  world.Start(options);
+  world.Run(seconds(10));
+  world.nodes->SetUp(2, false);
+  world.Run(minutes(2));
+  EXPECT_EQ(world.nodes->Config(p).replication(), 5u);
+  world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, 3);
+  ASSERT_TRUE(world.Run(minutes(5), [&] {
+    const proto::PartitionConfig config = world.nodes->Config(p);
+    return config.replication() == 3 && config.in_sync_size() == 3 && config.learners_size() == 0;
+  }));
+  EXPECT_FALSE(NodesOf(world.nodes->Config(p)).contains(2));
+}
+
+/// More than there are nodes for: said, and nothing else stands still for it.
+TEST(Coordinator, ATableThatWantsMoreThanThereAreNodesStaysAsItIs) {
+  World world;
+  AddNodes(world, 3);
+  world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, 5);
+  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
+  Options options;
+  options.balance = false;
+  world.Start(options);
+  world.Run(minutes(3));
+  EXPECT_EQ(world.nodes->Config(p).replication(), 3u);
+  const auto status = world.Await(world.Active()->ClusterStatus());
+  ASSERT_TRUE(status.ok());
+  EXPECT_EQ(status->jobs_size(), 0);
+  ASSERT_EQ(status->warnings_size(), 1);
+  EXPECT_THAT(status->warnings(0), ::testing::HasSubstr("no node for another replica"));
+  for (const uint64_t id : {4, 5}) world.nodes->Add(id, "zone-" + std::to_string(id % 3));
+  EXPECT_TRUE(world.Run(minutes(10), [&] {
+    return world.nodes->Config(p).replication() == 5 && world.nodes->Config(p).in_sync_size() == 5;
+  }));
+}
+
 TEST(Coordinator, BringsNoReplicasTogetherForAMergeThatNodesWouldRefuse) {
   World world;
   AddNodes(world, 5);
@@ -583,6 +665,25 @@ std::vector<Scenario> Scenarios() {
        },
        [](World& world) {
          return world.nodes->Record(1).state() == proto::NODE_STATE_DECOMMISSIONED;
+       }},
+      {"from one replica to three", 3,
+       [](World& world) {
+         world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, 1);
+         world.nodes->MakePartition(1, {2});
+       },
+       [](World& world) {
+         world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, 3);
+         return true;
+       },
+       [](World& world) { return world.nodes->Config(1).in_sync_size() == 3; }},
+      {"from three replicas to one", 3, one,
+       [](World& world) {
+         world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, 1);
+         return true;
+       },
+       [](World& world) {
+         const proto::PartitionConfig config = world.nodes->Config(1);
+         return config.in_sync_size() == 1 && config.learners_size() == 0;
        }},
       {"split", 3, one,
        [](World& world) {

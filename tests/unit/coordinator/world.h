@@ -429,6 +429,36 @@ class Nodes {
     config.set_epoch(config.epoch() + 1);
     return Swap(config, revision) ? Status::Ok() : Unavailable("again");
   }
+  Status SetReplication(NodeId node, const proto::SetReplicationRequest& request) {
+    auto [config, revision] = At(request.partition());
+    const uint32_t wanted = request.replication();
+    if (config.replication() == wanted) return Status::Ok();
+    if (config.primary().node() != node.value) return {Code::kNotPrimary, ""};
+    for (int i = 0;
+         i < config.learners_size() && config.in_sync_size() < static_cast<int>(wanted / 2 + 1);) {
+      const proto::ReplicaRef learner = config.learners(i);
+      const auto since = learning_.try_emplace(learner.replica(), schedule_.clock.Now()).first;
+      if (schedule_.clock.Now() - since->second < catch_up) {
+        ++i;
+        continue;
+      }
+      *config.add_in_sync() = learner;
+      Remove(config.mutable_learners(), learner);
+    }
+    if (config.in_sync_size() < static_cast<int>(wanted / 2 + 1)) {
+      return Unavailable("not caught up");
+    }
+    for (int i = config.in_sync_size() - 1; config.in_sync_size() > static_cast<int>(wanted); --i) {
+      const proto::ReplicaRef out = config.in_sync(i);
+      if (SameReplica(out, config.primary())) continue;
+      *config.add_learners() = out;
+      Remove(config.mutable_in_sync(), out);
+    }
+    config.set_replication(wanted);
+    config.set_min_in_sync(wanted / 2 + 1);
+    config.set_epoch(config.epoch() + 1);
+    return Swap(config, revision) ? Status::Ok() : Unavailable("again");
+  }
   Status Split(NodeId node, const proto::SplitPartitionRequest& request) {
     if (Config(request.child()).partition() != 0) return Status::Ok();
     auto [config, revision] = At(request.partition());
@@ -544,6 +574,10 @@ class FakeNodeClient : public NodeClient {
   }
   asio::awaitable<Status> ReplaceReplica(NodeId node, proto::ReplaceReplicaRequest r) override {
     std::function<Status()> run = [this, node, r] { return nodes_.Replace(node, r); };
+    return Do(node, std::move(run));
+  }
+  asio::awaitable<Status> SetReplication(NodeId node, proto::SetReplicationRequest r) override {
+    std::function<Status()> run = [this, node, r] { return nodes_.SetReplication(node, r); };
     return Do(node, std::move(run));
   }
   asio::awaitable<Status> SplitPartition(NodeId node, proto::SplitPartitionRequest r) override {
