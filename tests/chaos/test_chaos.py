@@ -86,7 +86,8 @@ def test_chaos(tmp_path):
                     breaker.round()
                     healed = time.monotonic()
                     while workload.longest_gap(time.monotonic() - 1, time.monotonic()) > 0.9:
-                        assert time.monotonic() - healed < RECOVERY_S, "no operation succeeds after healing"
+                        assert time.monotonic() - healed < RECOVERY_S, \
+                            "no operation succeeds after healing\n" + cluster.stacks()
                         time.sleep(0.2)
             finally:
                 breaker.close()

@@ -21,7 +21,8 @@ constexpr const char* kHigh = "k7a";  ///< in the second of two
 /// A quiet cluster of three, whose first partition is led.
 class Stage {
  public:
-  explicit Stage(size_t partitions = 1) : cluster_(7, Quiet(partitions)) {
+  explicit Stage(size_t partitions = 1, size_t message_bytes = Profile().message_bytes)
+      : cluster_(7, Quiet(partitions, message_bytes)) {
     cluster_.Begin();
     for (uint64_t i = 1; i <= partitions; ++i) {
       if (!Until(seconds(3), [&] { return cluster_.Primary(PartitionId(i)) != nullptr; }))
@@ -63,6 +64,7 @@ class Stage {
     if (!cluster_.Write(node, key)) problem_ = "a write is refused";
   }
   void Fail(std::string what) { problem_ = std::move(what); }
+  bool ok() const { return problem_.empty(); }
 
   /// From here on the node gets and gives nothing but heartbeats.
   void OnlyHeartbeats(NodeId node) {
@@ -80,9 +82,10 @@ class Stage {
   }
 
  private:
-  static Profile Quiet(size_t partitions) {
+  static Profile Quiet(size_t partitions, size_t message_bytes) {
     Profile profile;
     profile.partitions = partitions;
+    profile.message_bytes = message_bytes;
     profile.between_requests = Time(0);
     return profile;
   }
@@ -269,6 +272,72 @@ std::string MergesLate() {
   return stage.End();
 }
 
+/// R1, R2: a member that was cut off with entries that never came to be gets, of what took their
+/// place, only the part before them: it can vouch for that much and commit that much.
+std::string HearsTheBeginningOnly() {
+  Stage stage(1, /*message_bytes=*/1);  // an entry in each message
+  const NodeId old = stage.Leader();
+  const NodeId behind = stage.Others(old)[0];
+  const NodeId next = stage.Others(old)[1];
+  const auto append_of = [](const Packet& packet) -> const transport::Append* {
+    const auto* message = std::get_if<transport::GroupMessage>(&packet);
+    return message == nullptr ? nullptr : std::get_if<transport::Append>(&message->body);
+  };
+  // One that all have, and nobody hears that they do.
+  stage->drop_if = [&](NodeId from, NodeId to, const Packet& packet) {
+    const auto* message = std::get_if<transport::GroupMessage>(&packet);
+    return from == next && to == old && message != nullptr &&
+           std::holds_alternative<group::AckMessage>(message->body);
+  };
+  const uint64_t common = stage->Primary(kFirst)->replica().commit_index() + 1;
+  stage.Write(old, kLow);
+  stage->RunFor(milliseconds(20));
+  // What comes now reaches that member alone.
+  stage->drop_if = [&](NodeId, NodeId to, const Packet& packet) {
+    return append_of(packet) != nullptr && to == next;
+  };
+  constexpr uint64_t kLost = 8;
+  for (uint64_t i = 0; i < kLost; ++i) stage.Write(old, kLow);
+  stage->RunFor(milliseconds(20));
+  stage->Isolate(behind, true);
+  stage->CutMetadata(behind, true);
+  stage->CrashNode(old);
+  stage->drop_if = nullptr;
+  if (!stage.Until(seconds(4), [&] { return stage.Leader() == next; })) stage.Fail("no successor");
+  stage->StartNode(old);
+  if (!stage.Until(seconds(4), [&] { return stage->Primary(kFirst) != nullptr; })) {
+    stage.Fail("the two do not go on");
+    return stage.End();
+  }
+  // As many as it has, so that it could be taken for one that has them.
+  const auto committed = [&] { return stage->Primary(kFirst)->replica().commit_index(); };
+  while (committed() < common + kLost && stage.ok()) {
+    stage.Write(next, kLow);
+    stage->RunFor(milliseconds(20));
+  }
+  // What would take the place of its entries never arrives, and so nothing behind that either.
+  bool heard = false;
+  stage->drop_if = [&](NodeId from, NodeId to, const Packet& packet) {
+    const auto* message = std::get_if<transport::GroupMessage>(&packet);
+    const auto* ack = message == nullptr ? nullptr : std::get_if<group::AckMessage>(&message->body);
+    // From then on it asks for nothing.
+    if (ack != nullptr && from == behind && ack->kind == group::AckMessage::Kind::kMissing)
+      return heard;
+    const transport::Append* append = append_of(packet);
+    if (append == nullptr || to != behind) return false;
+    heard = heard || (append->message.last.value <= common && !append->entries.empty());
+    return append->message.previous.index.value == common;
+  };
+  stage->Isolate(behind, false);
+  stage->CutMetadata(behind, false);
+  stage->RunFor(milliseconds(900));
+  if (!heard) stage.Fail("it hears nothing");
+  stage.Write(next, kLow);
+  stage->RunFor(milliseconds(500));
+  stage->drop_if = nullptr;
+  return stage.End();
+}
+
 Scenario Seed(uint64_t seed, int generation, const char* what) {
   return {"seed " + std::to_string(seed) + " (" + what + ")",
           [=] { return RunSeed(seed, /*verbose=*/false, generation); }, Mutation::kNone};
@@ -288,6 +357,8 @@ const std::vector<Scenario>& Scenarios() {
        Mutation::kResumeReign},
       {"starts without its primary", StartsWithoutItsPrimary, Mutation::kNone},
       {"merges late", MergesLate, Mutation::kThawWithoutEpoch},
+      {"hears the beginning only", HearsTheBeginningOnly, Mutation::kCommitWithoutClamp},
+      {"hears the beginning only", HearsTheBeginningOnly, Mutation::kAcknowledgeLast},
       Seed(41, 1, "a primary whose disk was lost"),
       Seed(112, 1, "a late checkpoint took away acknowledged entries"),
       Seed(366, 1, "members replaced between split and cut"),

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -376,8 +377,30 @@ class Cluster:
             if not member.running():
                 raise AssertionError(f"{member.name} ended with {member.process.returncode}:\n{member.log_tail()}")
             if time.monotonic() > deadline:
-                raise AssertionError(f"{member.name} was not ready in {timeout_s} s:\n{member.log_tail()}")
+                raise AssertionError(f"{member.name} was not ready in {timeout_s} s: {self.says(member)}\n"
+                                     f"{member.stacks()}\n{member.log_tail()}")
             time.sleep(0.05)
+
+    def stacks(self):
+        """Where the threads of all nodes stand."""
+        return "\n".join(f"---- {node.name}: {self.says(node)}\n{node.stacks()}" for node in self.nodes if node.running())
+
+    @staticmethod
+    def says(member):
+        """What a node or coordinator answers to /readyz, and the space on its disk."""
+        if not hasattr(member, "admin"):
+            return ""
+        try:
+            with urllib.request.urlopen(member.admin + "/readyz", timeout=2) as answer:
+                said = f"{answer.status} {answer.read().decode()}"
+        except urllib.error.HTTPError as error:
+            said = f"{error.code} {error.read().decode()}"
+        except OSError as error:
+            said = str(error)
+        data = getattr(member, "data", None)
+        if data is not None and data.exists():
+            said += f"; {shutil.disk_usage(data)}"
+        return said
 
     @staticmethod
     def _http(url, context=None):
