@@ -114,6 +114,7 @@ void RequestTable::Add(LogIndex index, const RequestId& id, BootTime now) {
 
 /// The same id may have been recorded again: a retry after the first was forgotten.
 void RequestTable::Forget(const Batch& batch) {
+  inherited_.erase(batch.where.key);
   for (const RequestId& id : batch.ids) {
     const auto found = entries_.find(id);
     if (found != entries_.end() && found->second.get() == &batch) entries_.erase(found);
@@ -130,6 +131,7 @@ void RequestTable::DropSuffix(LogIndex from) {
 void RequestTable::Clear() {
   entries_.clear();
   batches_.clear();
+  inherited_.clear();
 }
 
 Result<std::shared_ptr<RequestTable::Batch>> RequestTable::Parse(std::string_view key,
@@ -160,16 +162,18 @@ Result<std::shared_ptr<RequestTable::Batch>> RequestTable::Parse(std::string_vie
 Status RequestTable::Load(std::string_view key, std::string_view value, BootTime now) {
   ASSIGN_OR_RETURN(std::shared_ptr<Batch> batch, Parse(key, value, now));
   for (const RequestId& id : batch->ids) entries_[id] = batch;
+  if (key.starts_with(kInheritedPrefix)) inherited_.emplace(key);
   batches_.push_back(std::move(batch));
   return Status::Ok();
 }
 
 Status RequestTable::LoadOlder(std::string_view key, std::string_view value, BootTime now) {
+  // Again and again with every merge: what is known costs no more than looking it up.
+  if (inherited_.contains(std::string(key))) return Status::Ok();
   ASSIGN_OR_RETURN(std::shared_ptr<Batch> batch, Parse(key, value, now));
   for (const RequestId& id : batch->ids) entries_.try_emplace(id, batch);
-  const bool known = std::any_of(batches_.begin(), batches_.end(),
-                                 [&](const auto& other) { return other->where.key == key; });
-  if (!known) batches_.push_front(std::move(batch));
+  inherited_.emplace(key);
+  batches_.push_front(std::move(batch));
   return Status::Ok();
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "common/clock.h"
@@ -108,6 +109,7 @@ class RequestTable {
 
   std::unordered_map<RequestId, std::shared_ptr<const Batch>, Hash> entries_;
   std::deque<std::shared_ptr<Batch>> batches_;  ///< by age
+  std::unordered_set<std::string> inherited_;   ///< keys of those that are
 };
 
 }  // namespace onggi::partition

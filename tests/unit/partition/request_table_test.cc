@@ -154,5 +154,34 @@ TEST(LoadMeter, NamesHotKeys) {
   EXPECT_NEAR(hot[0].share, 0.5, 0.15);
 }
 
+/// Each merge reads them all again, on the thread that serves the partition: where each was looked
+/// for among all, that took a minute with as many as there may be.
+TEST(RequestTable, ManyThatAnotherPartitionKnewAreReadInNoTime) {
+  constexpr uint64_t kRecords = 120'000;
+  RequestTable table;
+  std::vector<std::pair<std::string, std::string>> records;
+  for (uint64_t i = 1; i <= kRecords; ++i) {
+    RequestTable::Record record;
+    record.Add({7, i}, WriteOutcome());
+    records.emplace_back(
+        RequestTable::InheritedKeyOf(PartitionId(3), RequestTable::KeyOf(LogIndex(i))),
+        record.Encode(kSomeDay));
+  }
+  const auto begun = std::chrono::steady_clock::now();
+  for (int merge = 0; merge < 2; ++merge) {
+    for (const auto& [key, value] : records) {
+      ASSERT_TRUE(table.LoadOlder(key, value, At(0)).ok());
+      ASSERT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(15));
+    }
+  }
+  EXPECT_EQ(table.size(), kRecords);
+  // Forgotten, they may come again; and none was there twice.
+  size_t forgotten = 0;
+  while (table.size() > 0) forgotten += table.TakeExpired(At(61)).size();
+  EXPECT_EQ(forgotten, kRecords);
+  ASSERT_TRUE(table.LoadOlder(records[0].first, records[0].second, At(62)).ok());
+  EXPECT_EQ(table.size(), 1u);
+}
+
 }  // namespace
 }  // namespace onggi::partition
