@@ -155,9 +155,10 @@ Status Leadership::CheckDrain(NodeId node) const {
     if (partition.config.replication() == 1) {
       return Refused("table " + name + " has one replica only, which cannot be moved");
     }
-    if (partition.config.replication() <= others) continue;
-    return Refused("table " + name + " has " + std::to_string(partition.config.replication()) +
-                   " replicas, and " + std::to_string(others) + " nodes would remain to take them");
+    const uint32_t wanted = view_.WantedReplicas(partition.config);
+    if (wanted <= others) continue;
+    return Refused("table " + name + " has " + std::to_string(wanted) + " replicas, and " +
+                   std::to_string(others) + " nodes would remain to take them");
   }
   if (room_known && bytes > room) {
     return Refused("the other nodes have " + std::to_string(room) +

@@ -100,6 +100,12 @@ class ClusterView {
   const TableView* Table(TableId table) const;
   /// What the partition has or, if that is more, what its table wants.
   uint32_t WantedReplicas(const proto::PartitionConfig& config) const;
+  /// What to ask of a partition that has `now` replicas and is to have `wanted`. More come in
+  /// steps: from one to five at once, two learners would have to catch up before either has a
+  /// place.
+  static uint32_t NextReplication(uint32_t now, uint32_t wanted) {
+    return std::min(wanted, now + 2);
+  }
   const PartitionView* Partition(PartitionId partition) const;
   const JobView* Job(uint64_t job) const;
   /// The running job that has this partition, as its subject or its other one.

@@ -75,7 +75,7 @@ void Planner::PlanNodeStates(Round& round) {
 void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& partition) {
   const ClusterView& view = round.view;
   const auto& config = partition.config;
-  const size_t replication = view.WantedReplicas(config);
+  const size_t replication = config.replication();
   std::vector<proto::ReplicaRef> healthy;
   std::vector<proto::ReplicaRef> staying;  // healthy, and not on a node that drains
   std::optional<proto::ReplicaRef> lost;
@@ -94,14 +94,24 @@ void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& part
       staying.push_back(ref);
     }
   }
-  if (lost || healthy.size() < config.replication()) round.repairing = true;
+  if (lost || healthy.size() < replication) round.repairing = true;
   if (round.Busy(id) || round.Full(options_)) return;
 
-  // Before repairs: a lost one may be what it is to do without.
   const uint32_t wanted = view.Table(TableId(config.table()))->record.replication();
-  if (wanted != 0 && wanted != config.replication() && healthy.size() >= wanted) {
-    round.Add(proto::JOB_KIND_SET_REPLICATION, partition,
-              "its table wants " + std::to_string(wanted) + " replicas");
+  const std::string wants = "its table wants " + std::to_string(wanted) + " replicas";
+  std::optional<proto::ReplicaRef> leader;
+  if (draining) leader = round.placement.BestPrimary(view, partition, NodeId(draining->node()));
+  const bool hands_over =
+      draining && leader && config.boot() != 0 && SameReplica(config.primary(), *draining);
+  // Before repairs, since a lost one may be what it is to do without; but only of who serves: else
+  // a repair may be what it takes to.
+  if (wanted != 0 && wanted < replication && healthy.size() >= wanted &&
+      view.Available(partition)) {
+    if (hands_over) {  // the primary stays in any case
+      *round.Add(proto::JOB_KIND_TRANSFER_PRIMARY, partition, wants).mutable_to() = *leader;
+    } else {
+      round.Add(proto::JOB_KIND_SET_REPLICATION, partition, wants);
+    }
     return;
   }
 
@@ -150,15 +160,20 @@ void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& part
       round.Warn(Text(id) + ": no node for another replica");
       return;
     }
-    start_copy(proto::JOB_KIND_ADD_REPLICA,
-               healthy.size() < config.replication()
-                   ? "too few replicas"
-                   : "its table wants " + std::to_string(wanted) + " replicas",
-               *to);
+    start_copy(proto::JOB_KIND_ADD_REPLICA, "too few replicas", *to);
+  } else if (healthy.size() > view.WantedReplicas(config) && config.learners_size() > 0 &&
+             config.in_sync_size() >= static_cast<int>(replication)) {
+    // Before drains, which one of these may be what is left of.
+    const auto on_draining = [&](const proto::ReplicaRef& ref) {
+      return draining && ref.node() == draining->node();
+    };
+    const auto& learners = config.learners();
+    const auto first = std::find_if(learners.begin(), learners.end(), on_draining);
+    *round.Add(proto::JOB_KIND_REMOVE_REPLICA, partition, "surplus").mutable_from() =
+        first == learners.end() ? learners.Get(0) : *first;
   } else if (draining) {
     const std::string reason = "node " + std::to_string(draining->node()) + " drains";
-    const auto leader = round.placement.BestPrimary(view, partition, NodeId(draining->node()));
-    if (SameReplica(config.primary(), *draining) && leader && config.boot() != 0) {
+    if (hands_over) {
       *round.Add(proto::JOB_KIND_TRANSFER_PRIMARY, partition, reason).mutable_to() = *leader;
       return;
     }
@@ -174,13 +189,32 @@ void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& part
       return;
     }
     *start_copy(proto::JOB_KIND_MOVE_REPLICA, reason, *to).mutable_from() = *draining;
-  } else if (healthy.size() > replication && config.learners_size() > 0 &&
-             config.in_sync_size() >= static_cast<int>(replication)) {
-    *round.Add(proto::JOB_KIND_REMOVE_REPLICA, partition, "surplus").mutable_from() =
-        config.learners(0);
-  } else if (options_.balance) {
-    PlanZone(round, id, partition, healthy);
+  } else if (wanted > replication && RoomForMore(view, id, partition, healthy.size())) {
+    if (healthy.size() >= ClusterView::NextReplication(config.replication(), wanted)) {
+      round.Add(proto::JOB_KIND_SET_REPLICATION, partition, wants);
+    } else if (const auto to = place()) {
+      start_copy(proto::JOB_KIND_ADD_REPLICA, wants, *to);
+    }
+  } else {
+    if (wanted > replication) round.Warn(Text(id) + ": " + wants + ", and there are too few nodes");
+    if (options_.balance) PlanZone(round, id, partition, healthy);
   }
+}
+
+/// Are there as many nodes as the next number of replicas takes? Else the partition would wait,
+/// with a greater minimum, for one that cannot come.
+bool Planner::RoomForMore(const ClusterView& view, PartitionId id, const PartitionView& partition,
+                          size_t healthy) const {
+  const proto::PartitionConfig& config = partition.config;
+  std::set<NodeId> taken;
+  for (const NodeId node : view.NodesWithReplica(id)) taken.insert(node);
+  for (const auto& ref : Members(config)) taken.insert(NodeId(ref.node()));
+  size_t free = 0;
+  for (const auto& [node, record] : view.nodes()) {
+    if (view.TakesReplicas(node) && !taken.contains(node)) ++free;
+  }
+  return healthy + free >=
+         ClusterView::NextReplication(config.replication(), view.WantedReplicas(config));
 }
 
 /// Two replicas in one zone, and a zone without any that could take one.

@@ -59,6 +59,8 @@ class Planner {
 
   void PlanNodeStates(Round& round);
   void PlanRepair(Round& round, PartitionId id, const PartitionView& partition);
+  bool RoomForMore(const ClusterView& view, PartitionId id, const PartitionView& partition,
+                   size_t healthy) const;
   bool PlanZone(Round& round, PartitionId id, const PartitionView& partition,
                 const std::vector<proto::ReplicaRef>& healthy);
   void PlanUnnamed(Round& round);

@@ -16,6 +16,8 @@ namespace {
 
 /// Failed transfers after which one is given up: balance finds another, a drain tries again later.
 constexpr uint32_t kMaxTransferTries = 5;
+/// Of another number of replicas, likewise.
+constexpr uint32_t kMaxReplicationTries = 2;
 
 std::string KeyOf(const proto::PartitionConfig& config) {
   return keys::Partition(TableId(config.table()), PartitionId(config.partition()));
@@ -35,10 +37,6 @@ metadata::Transaction Swap(const proto::PartitionConfig& config, Revision revisi
   transaction.puts.push_back({KeyOf(config), config.SerializeAsString()});
   return transaction;
 }
-
-/// What to ask of a partition that has `now` replicas and is to have `wanted`. More come in steps:
-/// from one to five at once, two learners would have to catch up before either has a place.
-uint32_t NextReplication(uint32_t now, uint32_t wanted) { return std::min(wanted, now + 2); }
 
 std::string NodeName(const proto::ReplicaRef& ref) { return "node " + std::to_string(ref.node()); }
 
@@ -219,9 +217,13 @@ asio::awaitable<JobRunner::StepResult> JobRunner::AwaitCaughtUp(proto::Job job,
   const uint32_t wanted = view_.WantedReplicas(config);
   if (job.kind() == proto::JOB_KIND_ADD_REPLICA && config.replication() < wanted) {
     // The table has been given more. A place is made for it when enough have caught up (R13).
-    const uint32_t next = NextReplication(config.replication(), wanted);
+    const uint32_t next = ClusterView::NextReplication(config.replication(), wanted);
     const Status asked = co_await AskReplication(config, next);
     if (asked.code() == Code::kUnavailable) co_return Next::kWait;
+    if (asked.code() == Code::kInvalidArgument) {  // as of a node of an earlier version
+      std::string why = asked.message();
+      co_return co_await Undo(std::move(job), std::move(why));
+    }
     if (!asked.ok()) co_return asked;
     co_return Changed(id, revision) ? Next::kAgain : Next::kWait;
   }
@@ -367,12 +369,19 @@ asio::awaitable<JobRunner::StepResult> JobRunner::SetReplication(proto::Job job)
   const TableView* table = view_.Table(TableId(config.table()));
   const uint32_t wanted = table == nullptr ? 0 : table->record.replication();
   if (wanted == 0 || wanted == config.replication()) co_return co_await Finish(std::move(job), "");
-  if (Stalled(job))
-    co_return co_await Finish(std::move(job), "the primary has not done it in time");
+  // Given up soon: the partition may have to be repaired first.
+  const auto trouble = troubles_.find(job.id());
+  if (trouble != troubles_.end() && trouble->second.attempts >= kMaxReplicationTries) {
+    std::string error = trouble->second.error;
+    co_return co_await Finish(std::move(job), std::move(error));
+  }
   const Revision revision = partition->revision;
-  const uint32_t next = NextReplication(config.replication(), wanted);
+  const uint32_t next = ClusterView::NextReplication(config.replication(), wanted);
   const Status asked = co_await AskReplication(config, next);
-  if (asked.code() == Code::kUnavailable) co_return Next::kWait;
+  if (asked.code() == Code::kInvalidArgument) {  // as of a node of an earlier version
+    std::string why = asked.message();
+    co_return co_await Finish(std::move(job), std::move(why));
+  }
   if (!asked.ok()) co_return asked.WithContext(NodeName(config.primary()));
   co_return Changed(PartitionId(job.partition()), revision) ? Next::kAgain : Next::kWait;
 }

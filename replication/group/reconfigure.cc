@@ -67,11 +67,13 @@ Configuration Group::DesiredMembers() const {
     remove(member);
   }
   if (wanted_replication_ > wanted.replication) {
-    // R13: only in a swap that meets the new minimum.
-    const auto more = std::count_if(wanted.learners.begin(), wanted.learners.end(), usable);
-    if (wanted.in_sync.size() + static_cast<size_t>(more) >= MinInSync(wanted_replication_)) {
+    // R13: only in a swap that meets the new minimum; and that can do without as many as before.
+    const auto more = static_cast<uint32_t>(
+        std::count_if(wanted.learners.begin(), wanted.learners.end(), usable));
+    const uint32_t minimum = MinInSync(wanted_replication_);
+    if (wanted.in_sync.size() + more >= minimum && wanted.min_in_sync + more >= minimum) {
       wanted.replication = wanted_replication_;
-      wanted.min_in_sync = MinInSync(wanted_replication_);
+      wanted.min_in_sync = minimum;
     }
   }
   while (wanted.in_sync.size() < wanted.replication) {
@@ -230,6 +232,7 @@ void Group::ForgetReplace() {
 
 void Group::On(const SetReplication& event, Actions* actions) {
   CHECK(event.replication == 1 || event.replication == 3 || event.replication == 5);
+  if (role_ != Role::kPrimary) return;
   wanted_replication_ = event.replication;
   MaybeReconfigure(actions);
 }

@@ -67,6 +67,14 @@ Outcome CheckNotBusy(const proto::Table& record) {
                   {}};
 }
 
+bool ChangesReplication(simdjson::dom::array tags) {
+  for (const simdjson::dom::element element : tags) {
+    simdjson::dom::object object;
+    if (!element.get(object) && Input(object).StringOr("Key", "") == kReplicationTag) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Outcome AddTags(simdjson::dom::array tags, proto::Table* record) {
@@ -112,7 +120,9 @@ boost::asio::awaitable<Outcome> ControlPlane::TagResource(CallContext& context, 
   const Change change = [&](proto::Table& record) -> Outcome {
     if (Outcome outcome = CheckNotBusy(record); !outcome.ok()) return outcome;
     if (Outcome outcome = AddTags(wanted, &record); !outcome.ok()) return outcome;
-    return ReadReplicationTag(options_.replication, &record);
+    // Of others it may have one from before it meant anything.
+    return ChangesReplication(wanted) ? ReadReplicationTag(options_.replication, &record)
+                                      : Outcome();
   };
   proto::Table record;
   Outcome outcome = co_await ChangeRecord(table->id(), table->name(), change, &record);

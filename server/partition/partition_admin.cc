@@ -186,14 +186,12 @@ asio::awaitable<Status> PartitionManager::SetReplication(PartitionId partition,
   OpenResult opened = co_await FindPartition(partition);
   if (!opened.ok()) co_return opened.status();
   const std::shared_ptr<Partition> here = *opened;
-  bool asked = false;
   for (;;) {
     const uint64_t seen = here->news().count();
     const auto known = here->configuration();
     if (known->configuration.replication == replication) co_return Status::Ok();
     if (known->configuration.primary.node != environment_.node) co_return NotThePrimary();
-    if (!asked && here->serving()) {
-      asked = true;
+    if (here->serving()) {  // again: a reign that has ended has forgotten it
       Deliver(here, [replication](replica::Replica& replica) {
         replica.Ask(group::SetReplication{replication});
       });

@@ -175,12 +175,16 @@ def test_another_number_in_the_tag_changes_the_table(cluster):
     create(cluster, "changing", 1)
     api = Api(cluster.nodes[0].endpoint)
     arn = api.DescribeTable(TableName="changing")["Table"]["TableArn"]
-    written, stop = [], threading.Event()
+    written, failed, stop = [], [], threading.Event()
 
     def write():
         while not stop.is_set():
             node = cluster.nodes[len(written) % len(cluster.nodes)]
-            put(node, "changing", f"key{len(written)}", len(written))
+            try:
+                put(node, "changing", f"key{len(written)}", len(written))
+            except Exception as error:  # pylint: disable=broad-except
+                failed.append(error)
+                return
             written.append(node.name)
 
     writer = threading.Thread(target=write)
@@ -195,6 +199,7 @@ def test_another_number_in_the_tag_changes_the_table(cluster):
     finally:
         stop.set()
         writer.join()
+    assert not failed, failed
     assert len(written) > 100
     for number in range(len(written)):
         found = api.GetItem(TableName="changing", Key={"pk": {"S": f"key{number}"}}, ConsistentRead=True)

@@ -389,24 +389,84 @@ TEST(Coordinator, ATableThatWantsFewerNeedsNoRepairFirst) {
 
 /// More than there are nodes for: said, and nothing else stands still for it.
 TEST(Coordinator, ATableThatWantsMoreThanThereAreNodesStaysAsItIs) {
+  for (const uint64_t nodes : {3, 4}) {
+    SCOPED_TRACE(nodes);
+    World world;
+    AddNodes(world, nodes);
+    world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, 5);
+    const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
+    Options options;
+    options.balance = false;
+    world.Start(options);
+    world.Run(minutes(3));
+    EXPECT_EQ(world.nodes->Config(p).replication(), 3u);
+    EXPECT_EQ(world.nodes->Config(p).learners_size(), 0);
+    const auto status = world.Await(world.Active()->ClusterStatus());
+    ASSERT_TRUE(status.ok());
+    EXPECT_EQ(status->jobs_size(), 0);
+    ASSERT_EQ(status->warnings_size(), 1);
+    EXPECT_THAT(status->warnings(0),
+                ::testing::HasSubstr("wants 5 replicas, and there are too few"));
+    for (uint64_t id = nodes + 1; id <= 5; ++id) {
+      world.nodes->Add(id, "zone-" + std::to_string(id % 3));
+    }
+    EXPECT_TRUE(world.Run(minutes(10), [&] {
+      return world.nodes->Config(p).replication() == 5 &&
+             world.nodes->Config(p).in_sync_size() == 5;
+    }));
+  }
+}
+
+/// With fewer, a node that drains is rid of what it had, whether that led, was in sync or learnt.
+TEST(Coordinator, ATableThatWantsFewerLetsANodeDrain) {
+  for (const uint32_t wanted : {1u, 3u}) {
+    for (const uint64_t drained : {1, 2, 5}) {
+      SCOPED_TRACE(std::to_string(wanted) + " replicas, node " + std::to_string(drained));
+      World world;
+      AddNodes(world, 5);
+      world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, 5);
+      const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3, 4, 5});
+      Options options;
+      options.balance = false;
+      world.Start(options);
+      world.Run(seconds(10));
+      proto::DrainNodeRequest drain;
+      drain.set_node(drained);
+      EXPECT_FALSE(world.Await(world.Active()->DrainNode(drain)).ok()) << "where would it go?";
+      drain.set_force(true);
+      ASSERT_TRUE(world.Await(world.Active()->DrainNode(drain)).ok());
+      world.Run(minutes(2));
+      world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, wanted);
+      EXPECT_TRUE(world.Run(minutes(10), [&] {
+        const proto::PartitionConfig config = world.nodes->Config(p);
+        return config.replication() == wanted &&
+               config.in_sync_size() == static_cast<int>(wanted) && config.learners_size() == 0;
+      }));
+      EXPECT_TRUE(world.Run(minutes(5), [&] {
+        return world.nodes->Record(drained).state() == proto::NODE_STATE_DECOMMISSIONED;
+      }));
+    }
+  }
+}
+
+/// It does not serve: first what brings it back.
+TEST(Coordinator, ATableThatWantsFewerIsRepairedWhereItDoesNotServe) {
   World world;
-  AddNodes(world, 3);
-  world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, 5);
+  AddNodes(world, 4);
+  world.nodes->MakeTable(1);
   const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
   Options options;
   options.balance = false;
+  options.dead_after = seconds(20);
   world.Start(options);
-  world.Run(minutes(3));
-  EXPECT_EQ(world.nodes->Config(p).replication(), 3u);
-  const auto status = world.Await(world.Active()->ClusterStatus());
-  ASSERT_TRUE(status.ok());
-  EXPECT_EQ(status->jobs_size(), 0);
-  ASSERT_EQ(status->warnings_size(), 1);
-  EXPECT_THAT(status->warnings(0), ::testing::HasSubstr("no node for another replica"));
-  for (const uint64_t id : {4, 5}) world.nodes->Add(id, "zone-" + std::to_string(id % 3));
-  EXPECT_TRUE(world.Run(minutes(10), [&] {
-    return world.nodes->Config(p).replication() == 5 && world.nodes->Config(p).in_sync_size() == 5;
-  }));
+  world.Run(seconds(10));
+  world.nodes->serves = false;  // what is asked of its primary waits
+  world.nodes->SetUp(3, false);
+  world.Run(seconds(10));
+  world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, 1);
+  EXPECT_TRUE(world.Run(minutes(5), [&] { return NodesOf(world.nodes->Config(p)).contains(4); }));
+  world.nodes->serves = true;
+  EXPECT_TRUE(world.Run(minutes(5), [&] { return world.nodes->Config(p).replication() == 1; }));
 }
 
 TEST(Coordinator, BringsNoReplicasTogetherForAMergeThatNodesWouldRefuse) {

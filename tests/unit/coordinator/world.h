@@ -342,7 +342,9 @@ class Nodes {
           status->set_role(proto::REPLICA_ROLE_LOST);
           continue;
         }
-        status->set_role(leads ? proto::REPLICA_ROLE_PRIMARY : proto::REPLICA_ROLE_BACKUP);
+        status->set_role(!leads   ? proto::REPLICA_ROLE_BACKUP
+                         : serves ? proto::REPLICA_ROLE_PRIMARY
+                                  : proto::REPLICA_ROLE_CANDIDATE);
         const auto load = loads.find(partition);
         if (load == loads.end()) continue;
         status->set_bytes(load->second.bytes);
@@ -434,19 +436,18 @@ class Nodes {
     const uint32_t wanted = request.replication();
     if (config.replication() == wanted) return Status::Ok();
     if (config.primary().node() != node.value) return {Code::kNotPrimary, ""};
-    for (int i = 0;
-         i < config.learners_size() && config.in_sync_size() < static_cast<int>(wanted / 2 + 1);) {
-      const proto::ReplicaRef learner = config.learners(i);
+    if (!serves) return Unavailable("not done");
+    std::vector<proto::ReplicaRef> ready;
+    for (const auto& learner : config.learners()) {
       const auto since = learning_.try_emplace(learner.replica(), schedule_.clock.Now()).first;
-      if (schedule_.clock.Now() - since->second < catch_up) {
-        ++i;
-        continue;
-      }
+      if (schedule_.clock.Now() - since->second >= catch_up) ready.push_back(learner);
+    }
+    // Never so that it could do without fewer than before.
+    if (config.min_in_sync() + ready.size() < wanted / 2 + 1) return Unavailable("not caught up");
+    for (const auto& learner : ready) {
+      if (config.in_sync_size() >= static_cast<int>(wanted)) break;
       *config.add_in_sync() = learner;
       Remove(config.mutable_learners(), learner);
-    }
-    if (config.in_sync_size() < static_cast<int>(wanted / 2 + 1)) {
-      return Unavailable("not caught up");
     }
     for (int i = config.in_sync_size() - 1; config.in_sync_size() > static_cast<int>(wanted); --i) {
       const proto::ReplicaRef out = config.in_sync(i);
@@ -523,6 +524,7 @@ class Nodes {
   std::map<uint64_t, Load> loads;                          ///< by partition
   milliseconds catch_up{3'000};
   bool merges = true;  ///< else they never come about
+  bool serves = true;  ///< else primaries do not, and say so
 
  private:
   std::pair<proto::PartitionConfig, Revision> At(uint64_t partition) const {

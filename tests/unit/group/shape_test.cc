@@ -336,6 +336,19 @@ TEST_F(Learner, FewerReplicasBecomeLearnersAtOnce) {
   EXPECT_THAT(wanted.learners, UnorderedElementsAre(kB, kC, kD));
 }
 
+// From three to five it takes a learner that is ready: or the partition, which can do without one
+// now, could do without none.
+TEST_F(Learner, MoreReplicasAreNotHadForLessSafety) {
+  d.Do(SetReplication{5});
+  EXPECT_EQ(d.Find<ProposeSwap>(), nullptr);
+  Acked(kD, 1);
+  ASSERT_NE(d.Find<ProposeSwap>(), nullptr);
+  const Configuration& wanted = d.Find<ProposeSwap>()->configuration;
+  EXPECT_EQ(wanted.replication, 5u);
+  EXPECT_EQ(wanted.min_in_sync, 3u);
+  EXPECT_THAT(wanted.in_sync, ElementsAre(kA, kB, kC, kD));
+}
+
 // R13: raised only in a swap that meets the new minimum.
 TEST(GroupReplication, IsRaisedOnlyWhenTheNewMinimumIsMet) {
   Driver d;
