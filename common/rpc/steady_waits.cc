@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "common/check.h"
+#include "common/runtime.h"
 
 namespace {
 
@@ -58,7 +59,10 @@ class AlarmClock {
   static constexpr auto kAgain = std::chrono::milliseconds(5);
 
   AlarmClock() {
-    std::thread([this] { Run(); }).detach();
+    std::thread([this] {
+      onggi::SetThreadName("grpc-alarm");
+      Run();
+    }).detach();
   }
 
   /// Never destroyed: gRPC's threads outlive main.

@@ -26,6 +26,8 @@ constexpr std::chrono::milliseconds kStopPoll{1};
 /// What finds the pool's queue full tries again this soon.
 constexpr std::chrono::milliseconds kPlacePoll{10};
 constexpr std::chrono::milliseconds kResumeInterval{1'000};
+/// A store that resumes flushes what it has in memory, which takes seconds at most.
+constexpr std::chrono::milliseconds kResumeHangs{30'000};
 
 }  // namespace
 
@@ -93,6 +95,14 @@ void Partition::ResumeLater() {
     self->resuming_ = !self->stopping_ && self->replica_ != nullptr && !self->replica_->stopped() &&
                       self->OpenedStore() && self->store().failed();
     if (!self->resuming_) return;
+    if (self->store().ResumeHangs(kResumeHangs)) {
+      self->resuming_ = false;
+      const Status hangs(Code::kIoError, "the store does not resume: it is opened again");
+      log::Error("a store hangs", "partition", self->id_, "status", hangs);
+      self->replica_->Stop();
+      self->OnFatal(hangs);
+      return;
+    }
     (void)self->place_.home->Block([self] { (void)self->store().Resume(); });
     self->ResumeLater();
   });
@@ -235,6 +245,9 @@ asio::awaitable<void> Partition::Stop(bool flush) {
   if (replica_ != nullptr) replica_->Stop();
   OnReignEnded();
   Drain();  // refuses what still waits
+  // A store that has failed is not flushed below, and what waits for it to resume may wait for
+  // ever.
+  if (OpenedStore() && (blocked || store().failed())) store().Interrupt();
   while (replica_ != nullptr && replica_->busy()) (void)co_await stopping_waiter.Wait(kStopPoll);
   // A store that has failed (a full disk) would fail again; the log has what it lacks.
   if (flush && OpenedStore() && !blocked && !store().failed()) {

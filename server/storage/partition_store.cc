@@ -178,6 +178,15 @@ class PartitionStore::Listener final : public rocksdb::EventListener {
     if (news_.failures == failures) failed_.store(false);
   }
 
+  /// Whoever waits for background work stops to: it will not come.
+  void Interrupt() {
+    std::lock_guard lock(news_mutex_);
+    ++news_.failures;
+    news_.failure = Unavailable("the store is being closed");
+    ++news_.count;
+    told_.notify_all();
+  }
+
   /// What has been heard of background work.
   struct News {
     uint64_t count = 0;     ///< of all news
@@ -378,9 +387,28 @@ Status PartitionStore::AwaitFlushed(uint64_t sequence, uint64_t failures) const 
 
 Status PartitionStore::Resume() {
   const uint64_t failures = listener_->news().failures;
-  RETURN_IF_ERROR(FromRocks(db_->Resume(), "resume"));
+  const int64_t none = 0;
+  int64_t expected = none;
+  const int64_t now = std::chrono::steady_clock::now().time_since_epoch().count();
+  if (!resuming_since_.compare_exchange_strong(expected, now)) {
+    return Unavailable("resume: it is being tried");
+  }
+  const rocksdb::Status resumed = db_->Resume();
+  resuming_since_.store(none);
+  RETURN_IF_ERROR(FromRocks(resumed, "resume"));
   listener_->SetHealthy(failures);
   return Status::Ok();
+}
+
+bool PartitionStore::ResumeHangs(std::chrono::milliseconds longest) const {
+  const std::chrono::steady_clock::duration since(resuming_since_.load());
+  return since.count() != 0 &&
+         std::chrono::steady_clock::now().time_since_epoch() - since > longest;
+}
+
+void PartitionStore::Interrupt() {
+  rocksdb::CancelAllBackgroundWork(db_.get(), /*wait=*/false);
+  listener_->Interrupt();
 }
 
 bool PartitionStore::failed() const { return listener_->failed(); }

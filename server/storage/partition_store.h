@@ -7,6 +7,8 @@
 #include <rocksdb/write_batch.h>
 #include <rocksdb/write_buffer_manager.h>
 
+#include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -145,8 +147,15 @@ class PartitionStore {
   /// Writes the write buffers to disk. With wait=false it only starts; else Ok says that all that
   /// was applied before the call is on the disk.
   Status Flush(bool wait) const;
-  /// Tries to leave the error state after the cause (a full disk) has gone.
+  /// Tries to leave the error state after the cause (a full disk) has gone. One at a time:
+  /// kUnavailable.
   Status Resume();
+  /// Has it been at that for longer than this? RocksDB 7.8.3 forgets a flush that was due when
+  /// another failed, and then waits for it for ever: only opening the store again helps.
+  bool ResumeHangs(std::chrono::milliseconds longest) const;
+  /// Before the store is closed: whoever waits for background work (Resume(), Flush()) stops to,
+  /// with an error, and there is no more of it.
+  void Interrupt();
 
   /// Has background work failed, and Resume() not succeeded since? A flush would fail too.
   bool failed() const;
@@ -157,6 +166,7 @@ class PartitionStore {
   Status AwaitFlushed(uint64_t sequence, uint64_t failures) const;
   std::shared_ptr<Listener> listener_;
   std::unique_ptr<rocksdb::DB> db_;
+  std::atomic<int64_t> resuming_since_{0};  ///< in ticks of the steady clock; 0: it is not
 };
 
 }  // namespace onggi::storage

@@ -177,7 +177,8 @@ TEST_F(ClockStep, NoSignalIsLostAmongTimeouts) {
       } else if (micros == 0) {
         more.Wait(&mutex);
       } else {
-        timeouts += static_cast<int>(more.WaitWithTimeout(&mutex, absl::Microseconds(micros)));
+        // Whose time is over does not look at the queue: a signal that it took with it is missed.
+        while (more.WaitWithTimeout(&mutex, absl::Microseconds(micros)) && !closed) ++timeouts;
       }
     }
   };

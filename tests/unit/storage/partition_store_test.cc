@@ -134,5 +134,42 @@ TEST_F(PartitionStoreTest, AFlushThatFailsAgainSaysSo) {
   EXPECT_TRUE(Persisted("after"));
 }
 
+/// Of which RocksDB itself makes one that never ends, when a flush was due as another failed.
+TEST_F(PartitionStoreTest, WhatWaitsForAStoreEndsWhenItIsInterrupted) {
+  ASSERT_TRUE(Put("before").ok());
+  disk_->full = true;
+  ASSERT_EQ(store_->Flush(/*wait=*/true).code(), Code::kOutOfSpace);
+  disk_->full = false;
+  disk_->making.Close("/store/");
+  EXPECT_FALSE(store_->ResumeHangs(milliseconds(0)));
+  auto resumed = std::async(std::launch::async, [&] { return store_->Resume(); });
+  ASSERT_TRUE(Eventually([&] { return disk_->making.held(); }));
+  EXPECT_TRUE(Eventually([&] { return store_->ResumeHangs(milliseconds(20)); }));
+  EXPECT_FALSE(store_->ResumeHangs(std::chrono::hours(1)));
+  EXPECT_EQ(store_->Resume().code(), Code::kUnavailable) << "one at a time";
+  EXPECT_EQ(resumed.wait_for(milliseconds(100)), std::future_status::timeout);
+  store_->Interrupt();
+  EXPECT_EQ(resumed.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  disk_->making.Open();
+  EXPECT_FALSE(resumed.get().ok());
+  EXPECT_FALSE(store_->Flush(/*wait=*/true).ok());
+  // Opened again, it is as good as new.
+  Open();
+  ASSERT_TRUE(Put("after").ok());
+  ASSERT_TRUE(store_->Flush(/*wait=*/true).ok());
+  EXPECT_TRUE(Persisted("after"));
+}
+
+TEST_F(PartitionStoreTest, AFlushEndsWhenItsStoreIsInterrupted) {
+  FillAndEmptyTheDisk();
+  disk_->making.Close("/store/");
+  auto flushed = std::async(std::launch::async, [&] { return store_->Flush(/*wait=*/true); });
+  ASSERT_TRUE(Eventually([&] { return disk_->making.held(); }));
+  store_->Interrupt();
+  EXPECT_EQ(flushed.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  disk_->making.Open();
+  EXPECT_FALSE(flushed.get().ok());
+}
+
 }  // namespace
 }  // namespace onggi::storage
