@@ -162,7 +162,7 @@ TEST_F(Split, ThatIsAppliedInDoubtIsAskedForAfterIt) {
     configuration->learners.push_back({NodeId(8), ReplicaId(800)});
   }));
   OnHome(node, [&] {
-    (*partition)->replica()->Ask(group::SetReplication{5});
+    (*partition)->replica()->Ask(group::SetReplication{1});
     return true;
   });
   ASSERT_TRUE(Eventually([&] { return !leading(); }));
