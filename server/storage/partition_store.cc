@@ -47,7 +47,7 @@ StorageEnvironment::StorageEnvironment(const StorageOptions& options)
   const size_t write_bytes = std::max<size_t>(options.memory_bytes / 4, size_t{16} << 20);
   write_buffers_ = std::make_shared<rocksdb::WriteBufferManager>(write_bytes, cache_);
   statistics_ = rocksdb::CreateDBStatistics();
-  // Of its own counts; the timers would read the clock four times a write for figures nobody asks.
+  // Of its own counts; the timers would read the clock with every write for figures nobody asks.
   statistics_->set_stats_level(rocksdb::StatsLevel::kExceptHistogramOrTimers);
   rocksdb::Env* const env = options.env != nullptr ? options.env : rocksdb::Env::Default();
   env->SetBackgroundThreads(options.background_threads, rocksdb::Env::LOW);

@@ -154,8 +154,8 @@ TEST(LoadMeter, NamesHotKeys) {
   EXPECT_NEAR(hot[0].share, 0.5, 0.15);
 }
 
-/// Each merge reads them all again, on the thread that serves the partition: where each was looked
-/// for among all, that took a minute with as many as there may be.
+/// Each merge reads them all again, on the thread that serves the partition. Where each was looked
+/// for among all, this test ran into its bound.
 TEST(RequestTable, ManyThatAnotherPartitionKnewAreReadInNoTime) {
   constexpr uint64_t kRecords = 120'000;
   RequestTable table;
