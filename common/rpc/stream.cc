@@ -345,7 +345,7 @@ ssize_t MessageStream::WriteSome() {
 }
 
 void MessageStream::Pump() {
-  if (session_ == nullptr || state_ == State::kClosed) return;
+  if (session_ == nullptr || state_ == State::kClosed || write_failed_) return;
   for (;;) {
     while (out_sent_ < out_.size()) {
       const ssize_t n = WriteSome();
@@ -354,7 +354,10 @@ void MessageStream::Pump() {
         continue;
       }
       if (errno != EAGAIN && errno != EWOULDBLOCK) {
-        Close(Lost());
+        // Reading comes to the end of it, and hears what the other side said last: it may have
+        // closed the connection right behind that, and be gone before we answer what came before.
+        write_failed_ = true;
+        ::shutdown(fd_, SHUT_RDWR);
         return;
       }
       if (waits_to_write_) return;

@@ -160,8 +160,9 @@ class MessageStream final : public std::enable_shared_from_this<MessageStream> {
   bool owes_written_ = false;        ///< and OnWritten is to follow it
   bool written_ = false;             ///< OnWritten is due
   bool waits_to_write_ = false;
-  bool shut_ = false;  ///< our side of the connection
-  grpc::Status end_;   ///< what OnEnded will say
+  bool write_failed_ = false;  ///< for good; reading ends the stream
+  bool shut_ = false;          ///< our side of the connection
+  grpc::Status end_;           ///< what OnEnded will say
   std::vector<IncomingMessage> incoming_;
 };
 

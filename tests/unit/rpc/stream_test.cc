@@ -6,6 +6,7 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/server_builder.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 
 #include "common/proto/replication.grpc.pb.h"
 #include "common/rpc/channel.h"
+#include "common/rpc/http2.h"
 #include "common/rpc/server.h"
 #include "common/rpc/stream_server.h"
 #include "common/rpc/tls.h"
@@ -264,6 +266,41 @@ TEST_F(MessageStreamTest, EndsAndAbortsAreHeardOnTheOtherSide) {
   EXPECT_EQ(Answered(1)->WaitEnd().error_code(), grpc::StatusCode::CANCELLED);
   EXPECT_EQ(aborting->WaitEnd().error_message(), "no more");
   EXPECT_FALSE(aborting->Write("late"));
+}
+
+/// The other side says its last and is gone before what it sent before that is answered.
+TEST_F(MessageStreamTest, WhatWasSaidLastIsHeardThoughNobodyTakesAnAnswer) {
+  Serve();
+  const int client = Connect(server_->port());
+  const int yes = 1;
+  ::setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+  const auto session = Http2Session::Call(kMethod, "host:1", false, 1 << 20);
+  const auto send = [&](std::string bytes) {
+    ASSERT_TRUE(session->Produce(&bytes, 1 << 20));
+    ASSERT_EQ(::send(client, bytes.data(), bytes.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(bytes.size()));
+  };
+  const auto write = [&](const std::string& message) {
+    session->Send({MessagePiece{message, nullptr}});
+  };
+  write("first");
+  send("");
+  const auto answerer = Answered();
+  ASSERT_TRUE(answerer != nullptr && answerer->WaitCount(1));
+  answerer->Block(true);
+  write("blocks");
+  send("");
+  ASSERT_TRUE(answerer->WaitCount(2));
+  // A ping, which is answered (RFC 9113, 6.7).
+  send(std::string("\0\0\10\6\0\0\0\0\0", 9) + "12345678");
+  write("last");
+  send("");
+  session->Cancel();
+  send("");
+  ::close(client);  // it has read nothing: the connection is reset
+  answerer->Block(false);
+  EXPECT_EQ(answerer->WaitEnd().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(answerer->messages(), (std::vector<std::string>{"first", "blocks", "last"}));
 }
 
 TEST_F(MessageStreamTest, ACallerHearsWhyItIsRefused) {
