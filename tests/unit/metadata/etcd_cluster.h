@@ -36,8 +36,8 @@ class EtcdCluster {
 
   explicit EtcdCluster(Options options = {}) : options_(std::move(options)) {
     static int count = 0;
-    directory_ = std::filesystem::temp_directory_path() /
-                 ("onggi_etcd_test." + std::to_string(::getpid()) + "." + std::to_string(count++));
+    directory_ =
+        Base() / ("onggi_etcd_test." + std::to_string(::getpid()) + "." + std::to_string(count++));
     std::filesystem::remove_all(directory_);
     std::filesystem::create_directories(directory_);
     members_.resize(static_cast<size_t>(options_.members));
@@ -111,9 +111,9 @@ class EtcdCluster {
   void Freeze(size_t i) { ::kill(members_[i].pid, SIGSTOP); }
   void Thaw(size_t i) { ::kill(members_[i].pid, SIGCONT); }
 
-  /// Runs etcdctl against the first member; true when it succeeds.
-  bool Control(const std::vector<std::string>& command) const {
-    std::vector<std::string> arguments = {"/usr/bin/etcdctl", "--endpoints=" + ClientUrl(0),
+  /// Runs etcdctl against one member; true when it succeeds.
+  bool Control(const std::vector<std::string>& command, size_t member = 0) const {
+    std::vector<std::string> arguments = {"/usr/bin/etcdctl", "--endpoints=" + ClientUrl(member),
                                           "--command-timeout=10s"};
     if (options_.tls) {
       arguments.push_back("--cacert=" + File("ca.pem"));
@@ -122,6 +122,15 @@ class EtcdCluster {
     }
     arguments.insert(arguments.end(), command.begin(), command.end());
     return Run(arguments);
+  }
+
+  /// True once member `i` has a leader and all that was committed: another may go then.
+  bool AwaitCaughtUp(size_t i) const {
+    for (int attempt = 0; attempt < 20; ++attempt) {
+      if (Control({"get", "a key"}, i)) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    return false;
   }
 
   std::string File(const std::string& name) const { return (directory_ / name).string(); }
@@ -139,6 +148,17 @@ class EtcdCluster {
   }
 
  private:
+  /// In memory where there is room (each member takes 130 MB for its log): a disk that others keep
+  /// busy makes leases run out, and members that are killed need no more than the page cache.
+  static std::filesystem::path Base() {
+    const std::filesystem::path memory = "/dev/shm";
+    std::error_code error;
+    const std::filesystem::space_info space = std::filesystem::space(memory, error);
+    const bool roomy = !error && space.available > (uint64_t{2} << 30);
+    if (roomy && ::access(memory.c_str(), W_OK) == 0) return memory;
+    return std::filesystem::temp_directory_path();
+  }
+
   struct Member {
     int client_port = 0;
     int peer_port = 0;
