@@ -29,6 +29,7 @@ void Group::On(const Start& event, Actions* actions) {
   applied_ = event.base.index;
   config_ = std::make_shared<const Configuration>(event.configuration);
   revision_ = event.revision;
+  ask_commit_ = log_.last() > commit_;
   actions->push_back(PersistConfiguration{config_, revision_});
   Follow(actions);
 }
@@ -161,6 +162,7 @@ bool Group::Verify(const AppendMessage& message, Actions* actions) {
     answer.from = self_;
     answer.boot = boot_;
     answer.epoch = message.epoch;
+    answer.round = message.round;
     // Of an epoch that differs, the whole run may: go back before it.
     answer.index = missing ? LogIndex(log_.last().value + 1)
                            : std::max(log_.RunStart(previous), LogIndex(commit_.value + 1));
@@ -224,6 +226,19 @@ void Group::Acknowledge(Actions* actions) {
   ack.applied = applied_;
   ack.holds = holds_;
   actions->push_back(SendAck{config_->primary, std::move(ack)});
+}
+
+/// One that begins anew in a process that lives, for which nobody connects again, has entries of
+/// which it does not know whether they are committed; without writes no Append would say so.
+void Group::AskForCommit(Actions* actions) const {
+  if (role_ != Role::kBackup || config_->primary == self_ || config_->epoch == Epoch(0)) return;
+  AckMessage ask;
+  ask.kind = AckMessage::Kind::kMissing;
+  ask.from = self_;
+  ask.boot = boot_;
+  ask.epoch = config_->epoch;
+  ask.index = LogIndex(log_.last().value + 1);
+  actions->push_back(SendAck{config_->primary, std::move(ask)});
 }
 
 /// Tells `to` of the configuration that this replica knows instead.

@@ -91,6 +91,7 @@ class Group {
     LogIndex match;           ///< acknowledged in the active epoch
     LogIndex from;            ///< where to send from again: match + 1 once something matched
     LogIndex next;            ///< first entry not yet sent
+    uint64_t round = 1;       ///< of what is sent: one more after each kMissing that counted
     bool waiting = false;     ///< an Append is unacknowledged
     Time waiting_since{0};    ///< since when, without progress
     Time sent_at{0};          ///< the latest Append
@@ -191,6 +192,7 @@ class Group {
   LogIndex ReportIndex() const;
 
   // As backup (group.cc).
+  void AskForCommit(Actions* actions) const;
   void SendRefusal(const Member& to, Actions* actions) const;
   void AdvanceBackupCommit(Actions* actions);
   bool Verify(const AppendMessage& message, Actions* actions);
@@ -260,6 +262,7 @@ class Group {
   LogIndex primary_commit_;  ///< highest that the primary sent
   LogIndex acked_;           ///< last acknowledged
   bool ack_due_ = false;     ///< an Append was verified and not yet answered
+  bool ask_commit_ = false;  ///< begun, and has not asked for the commit index yet
   LogIndex report_applied_;  ///< acknowledge again once this is applied
   bool rebuild_ = false;     ///< only a checkpoint helps
 };

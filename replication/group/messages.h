@@ -26,13 +26,16 @@ struct AppendMessage {
   LogIndex commit;
   /// Not 0: acknowledge again once everything up to here is applied.
   LogIndex report_applied;
+  /// How often the sender had gone back, in this epoch, because an entry was missing, from 1 on.
+  /// 0: of a version that does not say.
+  uint64_t round = 0;
 };
 
 /// Answer to an Append.
 struct AckMessage {
   enum class Kind : uint8_t {
     kMatch,    ///< `index`: the last entry that an Append of `epoch` verified, durable
-    kMissing,  ///< the previous entry is not there: go on from `index` (at most)
+    kMissing,  ///< the previous entry is not there: go on from `index` (at most); or of no Append
     kRefused,  ///< the receiver knows the higher `epoch`: `configuration`
     kRebuild,  ///< the receiver can only go on from a checkpoint
   };
@@ -45,6 +48,7 @@ struct AckMessage {
   LogIndex index;
   LogIndex applied;                                    ///< kMatch: applied here
   LogIndex holds;                                      ///< kMatch: what the latest Holds said
+  uint64_t round = 0;                                  ///< kMissing: of the Append; 0: of none
   std::shared_ptr<const Configuration> configuration;  ///< kRefused only
   Revision revision;                                   ///< kRefused only
 };

@@ -71,6 +71,7 @@ void Group::Send(const Member& to, Progress& progress, Actions* actions) {
   message.runs = log_.Between(previous, log_.last());
   message.commit = commit_;
   message.report_applied = ReportIndex();
+  message.round = progress.round;
   progress.next = LogIndex(log_.last().value + 1);
   progress.sent_at = now_;
   if (!progress.waiting) progress.waiting_since = now_;
@@ -109,8 +110,16 @@ void Group::On(const AckReceived& event, Actions* actions) {
     // It may only be feeling its way back: before a checkpoint, look whether it has the base.
     const LogIndex first(log_.base().index.value + 1);
     if (next < first && progress.from > first) next = first;
-    // A message from before a resend, or one that overtook another: what is under way will do.
-    if (next >= progress.next) return;
+    if (next >= progress.next) {
+      // One that overtook another: what is under way will do. Or, of no Append, one that has begun
+      // and has everything: it only has to hear what is committed.
+      if (ack.round == 0 && !progress.waiting) Send(ack.from, progress, actions);
+      return;
+    }
+    // Every message behind a lost one is answered so. Those sent before we went back say nothing
+    // about what was sent since.
+    if (ack.round != 0 && ack.round < progress.round) return;
+    ++progress.round;
     progress.from = next;
     SendAgain(ack.from, progress, actions);
     return;

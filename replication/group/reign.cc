@@ -291,6 +291,7 @@ void Group::On(const ConfigurationDurable& event, Actions* actions) {
     ActivateEpoch(actions);
   } else {
     Acknowledge(actions);
+    if (std::exchange(ask_commit_, false)) AskForCommit(actions);
   }
 }
 

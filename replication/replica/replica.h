@@ -251,6 +251,7 @@ class Replica final : public Runnable,
   struct Peer {
     Epoch epoch;  ///< of match
     LogIndex match;
+    uint64_t round = 0;  ///< of the group's latest Append
     std::unique_ptr<Stream> stream;
     bool checkpoint = false;  ///< one is being made or sent
     LogIndex checkpoint_index;

@@ -27,6 +27,7 @@ void Replica::Do(const group::SendAppend& action) {
     peer.match = LogIndex();
     peer.stream.reset();
   }
+  peer.round = action.message.round;
   if (peer.stream == nullptr && action.message.previous.index >= log_base_ &&
       LogIndex(action.message.previous.index.value + 1) >= window_.first()) {
     SendFromWindow(action.to, action.message);
@@ -128,6 +129,7 @@ void Replica::StreamAppend(const group::Member& to, Peer* peer, group::AppendMes
       current.last = message.last;
       current.commit = message.commit;
       current.report_applied = message.report_applied;
+      current.round = message.round;
     }
   } else {
     const bool reading = peer->stream != nullptr && peer->stream->reading;
@@ -220,7 +222,8 @@ void Replica::OnAck(const group::AckMessage& ack) {
   if (found == peers_.end() || ack.epoch != found->second.epoch) return;
   Peer& peer = found->second;
   if (ack.kind == group::AckMessage::Kind::kMissing) {
-    peer.stream.reset();
+    // As the group has it: what is sent now was not what found something missing.
+    if (ack.round == 0 || ack.round >= peer.round) peer.stream.reset();
     return;
   }
   if (ack.kind != group::AckMessage::Kind::kMatch) return;

@@ -106,6 +106,7 @@ Status ReadAppend(const wire::Append& in, const group::Member& from,
   message.last = LogIndex(in.last());
   message.commit = LogIndex(in.commit());
   message.report_applied = LogIndex(in.report_applied());
+  message.round = in.round();
   if (message.configuration->epoch != message.epoch) return Malformed("configuration's epoch");
   if (message.last < message.previous.index) return Malformed("entries end before they begin");
   const uint64_t count = message.last.value - message.previous.index.value;
@@ -150,6 +151,7 @@ Status ReadAck(const wire::Ack& in, const group::Member& from, group::AckMessage
   out->applied = LogIndex(in.applied());
   out->holds = LogIndex(in.holds());
   out->revision = Revision(in.revision());
+  out->round = in.round();
   return Status::Ok();
 }
 
@@ -264,6 +266,7 @@ void FrameWriter::AddAppend(const GroupMessage& message, const Append& append) {
   }
   body->set_commit(in.commit.value);
   body->set_report_applied(in.report_applied.value);
+  body->set_round(in.round);
   std::string* types = body->mutable_entry_types();
   types->reserve(append.entries.size());
   for (const Entry& entry : append.entries) {
@@ -299,6 +302,7 @@ void FrameWriter::Add(const GroupMessage& message) {
                      ToWire(message, *in.configuration, body->mutable_configuration());
                    }
                    body->set_revision(in.revision.value);
+                   body->set_round(in.round);
                  },
                  [&](const group::ResignMessage& in) {
                    out->set_from(in.from.replica.value);

@@ -21,8 +21,9 @@ constexpr const char* kHigh = "k7a";  ///< in the second of two
 /// A quiet cluster of three, whose first partition is led.
 class Stage {
  public:
-  explicit Stage(size_t partitions = 1, size_t message_bytes = Profile().message_bytes)
-      : cluster_(7, Quiet(partitions, message_bytes)) {
+  explicit Stage(size_t partitions = 1, size_t message_bytes = Profile().message_bytes,
+                 bool in_order = false)
+      : cluster_(7, Quiet(partitions, message_bytes, in_order)) {
     cluster_.Begin();
     for (uint64_t i = 1; i <= partitions; ++i) {
       if (!Until(seconds(3), [&] { return cluster_.Primary(PartitionId(i)) != nullptr; }))
@@ -82,11 +83,12 @@ class Stage {
   }
 
  private:
-  static Profile Quiet(size_t partitions, size_t message_bytes) {
+  static Profile Quiet(size_t partitions, size_t message_bytes, bool in_order) {
     Profile profile;
     profile.partitions = partitions;
     profile.message_bytes = message_bytes;
     profile.between_requests = Time(0);
+    if (in_order) profile.most_delay = profile.least_delay;
     return profile;
   }
 
@@ -338,6 +340,32 @@ std::string HearsTheBeginningOnly() {
   return stage.End();
 }
 
+/// Each message behind a lost one says what is missing; that is sent again once, from memory.
+std::string SendsAgainOnce() {
+  Stage stage(1, /*message_bytes=*/1, /*in_order=*/true);  // an entry in each message
+  const NodeId leader = stage.Leader();
+  const NodeId behind = stage.Others(leader)[0];
+  constexpr uint64_t kWrites = 40;
+  uint64_t sent = 0;
+  bool lost = false;
+  stage->drop_if = [&](NodeId, NodeId to, const Packet& packet) {
+    const auto* message = std::get_if<transport::GroupMessage>(&packet);
+    const auto* append =
+        message == nullptr ? nullptr : std::get_if<transport::Append>(&message->body);
+    if (append == nullptr || to != behind) return false;
+    sent += append->entries.size();
+    return !append->entries.empty() && !std::exchange(lost, true);
+  };
+  for (uint64_t i = 0; i < kWrites; ++i) stage.Write(leader, kLow);
+  stage->RunFor(milliseconds(150));  // less than a time without an answer makes it send again
+  if (!lost) stage.Fail("nothing was lost");
+  if (sent < kWrites || sent > 3 * kWrites) {
+    stage.Fail(std::to_string(sent) + " entries sent for " + std::to_string(kWrites));
+  }
+  stage->drop_if = nullptr;
+  return stage.End();
+}
+
 Scenario Seed(uint64_t seed, int generation, const char* what) {
   return {"seed " + std::to_string(seed) + " (" + what + ")",
           [=] { return RunSeed(seed, /*verbose=*/false, generation); }, Mutation::kNone};
@@ -359,6 +387,7 @@ const std::vector<Scenario>& Scenarios() {
       {"merges late", MergesLate, Mutation::kThawWithoutEpoch},
       {"hears the beginning only", HearsTheBeginningOnly, Mutation::kCommitWithoutClamp},
       {"hears the beginning only", HearsTheBeginningOnly, Mutation::kAcknowledgeLast},
+      {"sends again once", SendsAgainOnce, Mutation::kNone},
       Seed(41, 1, "a primary whose disk was lost"),
       Seed(112, 1, "a late checkpoint took away acknowledged entries"),
       Seed(366, 1, "members replaced between split and cut"),

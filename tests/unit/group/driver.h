@@ -95,7 +95,7 @@ class Driver {
   }
   void Durable(uint64_t epoch, uint64_t index) { Do(LogDurable{At(epoch, index)}); }
   void Append(Member from, const Configuration& config, uint64_t revision, LogPosition previous,
-              uint64_t last, std::vector<LogPosition> runs, uint64_t commit) {
+              uint64_t last, std::vector<LogPosition> runs, uint64_t commit, uint64_t round = 1) {
     AppendReceived event;
     event.message.from = from;
     event.message.epoch = config.epoch;
@@ -105,6 +105,7 @@ class Driver {
     event.message.last = LogIndex(last);
     event.message.runs = std::move(runs);
     event.message.commit = LogIndex(commit);
+    event.message.round = round;
     Do(event);
   }
   // Makes A the serving primary of {A, B, C} in epoch 2 at revision 11: entry 1 starts the epoch.

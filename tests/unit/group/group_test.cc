@@ -359,6 +359,46 @@ TEST(GroupPrimary, GoesBackToWhereAMembersLogEnds) {
   EXPECT_EQ(d.SentTo(kB)->previous, At(1, 6));
 }
 
+// Each message behind a lost one is answered that something is missing.
+TEST(GroupPrimary, SendsWhatIsMissingOnceHoweverManyMessagesFindItMissing) {
+  Driver d;
+  d.LeadThree();
+  d.Do(Propose{1});
+  const uint64_t round = d.SentTo(kB)->round;
+  EXPECT_NE(round, 0u);
+  d.Do(Propose{1});
+  EXPECT_EQ(d.SentTo(kB)->round, round);
+  d.Do(Propose{1});
+  AckReceived missing;
+  missing.message.kind = AckMessage::Kind::kMissing;
+  missing.message.from = kB;
+  missing.message.epoch = Epoch(2);
+  missing.message.index = LogIndex(2);
+  missing.message.round = round;
+  d.Do(missing);
+  ASSERT_NE(d.SentTo(kB), nullptr);
+  EXPECT_EQ(d.SentTo(kB)->previous, At(2, 1));
+  EXPECT_EQ(d.SentTo(kB)->last, LogIndex(4));
+  const uint64_t again = d.SentTo(kB)->round;
+  EXPECT_GT(again, round);
+  d.Do(missing);
+  EXPECT_EQ(d.SentTo(kB), nullptr);
+  // Nor is what time makes it send a new round: the answers to it still count.
+  d.Do(Tick{Time(100)});
+  d.Do(Tick{Time(400)});
+  ASSERT_NE(d.SentTo(kB), nullptr);
+  EXPECT_EQ(d.SentTo(kB)->round, again);
+  // That was lost as well: what comes behind it finds the same missing, and counts.
+  missing.message.round = again;
+  d.Do(missing);
+  ASSERT_NE(d.SentTo(kB), nullptr);
+  EXPECT_EQ(d.SentTo(kB)->previous, At(2, 1));
+  // A member of a version that does not say always counts.
+  missing.message.round = 0;
+  d.Do(missing);
+  EXPECT_NE(d.SentTo(kB), nullptr);
+}
+
 TEST(GroupPrimary, AsksForACheckpointWhereItsLogNoLongerReaches) {
   Driver d;
   d.LeadThree();
@@ -407,6 +447,43 @@ TEST(GroupBackup, AcknowledgesOnceDurableAndAppliesOnlyWhatIsCommitted) {
   EXPECT_EQ(d.Find<CommitAdvanced>()->index, LogIndex(3));
 }
 
+// Of a replica that is opened again in a process that lives.
+TEST(GroupBackup, AsksWhatIsCommittedOfWhatItHas) {
+  Driver d;
+  d.StartAs(kB, Config(2, kA, {kA, kB, kC}), 10, {At(2, 1)}, 3);
+  EXPECT_EQ(d.Find<SendAck>(), nullptr);  // not before the configuration is durable
+  d.Do(ConfigurationDurable{Epoch(2)});
+  ASSERT_NE(d.Find<SendAck>(), nullptr);
+  EXPECT_EQ(d.Find<SendAck>()->to, kA);
+  EXPECT_EQ(d.Find<SendAck>()->message.kind, AckMessage::Kind::kMissing);
+  EXPECT_EQ(d.Find<SendAck>()->message.index, LogIndex(4));
+  EXPECT_EQ(d.Find<SendAck>()->message.round, 0u);
+  d.Do(ConfigurationDurable{Epoch(2)});
+  EXPECT_EQ(d.Find<SendAck>(), nullptr);
+  // One with nothing to apply has nothing to ask.
+  Driver applied;
+  applied.StartAs(kB, Config(2, kA, {kA, kB, kC}), 10);
+  applied.Do(ConfigurationDurable{Epoch(2)});
+  EXPECT_EQ(applied.Find<SendAck>(), nullptr);
+}
+
+TEST(GroupPrimary, TellsAMemberThatBeginsWhatIsCommitted) {
+  Driver d;
+  d.LeadThree();
+  d.Acked(kB, 1);  // of the Append that says so: nothing is under way
+  AckReceived begun;
+  begun.message.kind = AckMessage::Kind::kMissing;
+  begun.message.from = kB;
+  begun.message.epoch = Epoch(2);
+  begun.message.index = LogIndex(2);
+  d.Do(begun);
+  ASSERT_NE(d.SentTo(kB), nullptr);
+  EXPECT_EQ(d.SentTo(kB)->previous, At(2, 1));
+  EXPECT_EQ(d.SentTo(kB)->last, LogIndex(1));
+  EXPECT_EQ(d.SentTo(kB)->commit, LogIndex(1));
+  EXPECT_EQ(d.SentTo(kC), nullptr);
+}
+
 // R1: match is what this Append verified, not the last entry; R2: nor does commit go past it.
 TEST(GroupBackup, AMatchAndTheCommitIndexNeverReachPastWhatWasVerified) {
   Driver d;
@@ -431,10 +508,11 @@ TEST(GroupBackup, DropsItsLogOnlyFromTheFirstEntryThatDiffers) {
   ASSERT_NE(d.Find<PersistConfiguration>(), nullptr);
   EXPECT_EQ(d.Find<AppendToLog>(), nullptr);
   d.Do(ConfigurationDurable{Epoch(4)});
-  d.Append(kC, next, 11, At(2, 4), 5, {At(4, 5)}, 0);
+  d.Append(kC, next, 11, At(2, 4), 5, {At(4, 5)}, 0, /*round=*/3);
   ASSERT_NE(d.Find<SendAck>(), nullptr);
   EXPECT_EQ(d.Find<SendAck>()->message.kind, AckMessage::Kind::kMissing);
   EXPECT_EQ(d.Find<SendAck>()->message.index, LogIndex(4));
+  EXPECT_EQ(d.Find<SendAck>()->message.round, 3u);
   d.Append(kC, next, 11, At(2, 1), 5, {At(2, 2), At(4, 5)}, 0);
   EXPECT_EQ(d.Find<DropSuffix>()->from, LogIndex(4));
   EXPECT_EQ(d.Find<AppendToLog>()->first, LogIndex(4));

@@ -46,6 +46,7 @@ GroupMessage SomeAppend(PartitionId partition, std::shared_ptr<const Configurati
   if (!entries.empty()) append.message.runs = {{configuration->epoch, LogIndex(previous + 1)}};
   append.message.commit = LogIndex(9);
   append.message.report_applied = LogIndex(8);
+  append.message.round = 6;
   append.message.configuration = std::move(configuration);
   append.entries = std::move(entries);
   message.body = std::move(append);
@@ -96,6 +97,7 @@ TEST(Frame, CarriesEveryFieldOfAnAppend) {
   EXPECT_EQ(append.message.runs, (std::vector<LogPosition>{{Epoch(7), LogIndex(11)}}));
   EXPECT_EQ(append.message.commit, LogIndex(9));
   EXPECT_EQ(append.message.report_applied, LogIndex(8));
+  EXPECT_EQ(append.message.round, 6u);
   ASSERT_EQ(append.entries.size(), 4u);
   EXPECT_EQ(*append.entries[0].payload, "small");
   EXPECT_EQ(*append.entries[1].payload, large);
@@ -132,6 +134,7 @@ TEST(Frame, CarriesEveryOtherMessage) {
     ack.index = LogIndex(7);
     ack.applied = LogIndex(4);
     ack.holds = LogIndex(3);
+    ack.round = 2;
     if (kind == group::AckMessage::Kind::kRefused) {
       ack.configuration = SomeConfiguration(9);
       ack.revision = Revision(8);
@@ -167,6 +170,7 @@ TEST(Frame, CarriesEveryOtherMessage) {
     EXPECT_EQ(ack.index, LogIndex(7));
     EXPECT_EQ(ack.applied, LogIndex(4));
     EXPECT_EQ(ack.holds, LogIndex(3));
+    EXPECT_EQ(ack.round, 2u);
   }
   const auto& refused = std::get<group::AckMessage>(content.messages[2].body);
   EXPECT_EQ(*refused.configuration, *SomeConfiguration(9));
