@@ -10,6 +10,8 @@
 #include <boost/asio/post.hpp>
 #include <cerrno>
 #include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <filesystem>
@@ -190,6 +192,7 @@ class Store : public EmbeddedStore {
   Status Recover();
   Status CheckSpace() const;
   void FinishCommits();
+  void Fail(const Status& status);
   void Undo();
   void Deliver();
   static void Post(const std::shared_ptr<WatchState>& watch, WatchBatch batch);
@@ -212,7 +215,8 @@ class Store : public EmbeddedStore {
   std::deque<Pending> commits_;
   std::vector<std::pair<std::string, std::optional<EmbeddedValue>>> undo_;
   Revision revision_before_;
-  Status broken_;  ///< why the last write failed; Recover comes before anything else
+  Status broken_;        ///< why the last write failed; Recover comes before anything else
+  bool failed_ = false;  ///< for good
   std::deque<WatchEvent> fresh_;
   std::deque<WatchEvent> history_;
   size_t history_bytes_ = 0;
@@ -238,6 +242,7 @@ Status Store::OpenDatabase() {
   rocksdb::Options options = EmbeddedRocksOptions();
   options.create_if_missing = options_.create;
   options.info_log = std::make_shared<rocks::Log>(options_.directory);
+  if (options_.env != nullptr) options.env = options_.env;
   if (options_.create) {  // or RocksDB complains that it cannot read it
     std::error_code error;
     std::filesystem::create_directories(options_.directory, error);
@@ -514,6 +519,7 @@ Status Store::Write() {
 /// write may stand whole, lest it comes back after a crash; then the disk is the truth.
 Status Store::Recover() {
   if (broken_.ok()) return {};
+  if (failed_) return Unavailable(broken_.message());
   Status status = FromRocks(db_->Resume(), options_.directory);
   if (status.ok()) status = Load();
   if (status.ok()) {
@@ -539,6 +545,17 @@ Status Store::CheckSpace() const {
   return {Code::kOutOfSpace, options_.directory + ": the disk is below its reserve of free space"};
 }
 
+void Store::Fail(const Status& status) {
+  failed_ = true;
+  if (options_.on_fatal) {
+    options_.on_fatal(status);
+    return;
+  }
+  std::fprintf(stderr, "onggi: the metadata cannot be written: %s\n", status.ToString().c_str());
+  std::fflush(stderr);
+  std::abort();
+}
+
 void Store::FinishCommits() {
   if (commits_.empty()) return;
   const bool writes = batch_.Count() > 0;
@@ -547,6 +564,7 @@ void Store::FinishCommits() {
     status = Write();
     if (!status.ok()) {
       broken_ = status;
+      if (status.code() != Code::kOutOfSpace) Fail(status);
       status = {Code::kUnknownOutcome, status.message()};
     }
   }

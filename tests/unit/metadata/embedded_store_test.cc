@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <rocksdb/db.h>
+#include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
@@ -252,6 +255,101 @@ TEST_F(EmbeddedStoreTest, RefusesTransactionsBelowTheReserveOfSpaceButReads) {
   EXPECT_EQ(Put("k", "w").status().code(), Code::kOutOfSpace);
   EXPECT_THAT(Show(*Range("", "")), ElementsAre("k=v@1,1"));
   EXPECT_EQ(Range("", "")->revision, Revision(1));
+}
+
+/// RocksDB's disk, of which no log can be synced while it is `full`, or `broken`.
+class FaultLogDisk : public rocksdb::FileSystemWrapper {
+ public:
+  FaultLogDisk() : rocksdb::FileSystemWrapper(rocksdb::FileSystem::Default()) {}
+  const char* Name() const override { return "FaultLogDisk"; }
+  std::atomic<bool> full{false};
+  std::atomic<bool> broken{false};
+
+  rocksdb::IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
+                                    std::unique_ptr<rocksdb::FSWritableFile>* result,
+                                    rocksdb::IODebugContext* context) override {
+    std::unique_ptr<rocksdb::FSWritableFile> file;
+    rocksdb::IOStatus status =
+        rocksdb::FileSystemWrapper::NewWritableFile(name, options, &file, context);
+    if (status.ok()) *result = std::make_unique<File>(this, name, std::move(file));
+    return status;
+  }
+
+ private:
+  class File : public rocksdb::FSWritableFileOwnerWrapper {
+   public:
+    File(FaultLogDisk* disk, const std::string& name, std::unique_ptr<rocksdb::FSWritableFile> file)
+        : rocksdb::FSWritableFileOwnerWrapper(std::move(file)),
+          disk_(disk),
+          log_(name.ends_with(".log")) {}
+    rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
+                           rocksdb::IODebugContext* context) override {
+      if (log_ && disk_->full) return rocksdb::IOStatus::NoSpace("injected");
+      if (log_ && disk_->broken) return rocksdb::IOStatus::IOError("injected");
+      return rocksdb::FSWritableFileOwnerWrapper::Sync(options, context);
+    }
+
+   private:
+    FaultLogDisk* const disk_;
+    const bool log_;
+  };
+};
+
+TEST_F(EmbeddedStoreTest, AFullDiskLeavesTheOutcomeUnknownAndIsOvercome) {
+  const auto disk = std::make_shared<FaultLogDisk>();
+  const std::unique_ptr<rocksdb::Env> env = rocksdb::NewCompositeEnv(disk);
+  options_.env = env.get();
+  options_.on_fatal = [](const Status& status) { FAIL() << status.ToString(); };
+  Open();
+  ASSERT_TRUE(Put("k", "v").ok());
+  disk->full = true;
+  EXPECT_EQ(Put("k", "w").status().code(), Code::kUnknownOutcome);
+  disk->full = false;
+  Result<TransactionResult> put = Put("l", "x");
+  for (int i = 0; i < 1000 && !put.ok(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    put = Put("l", "x");
+  }
+  ASSERT_TRUE(put.ok()) << put.status().ToString();
+  const std::vector<std::string> before = Show(*Range("", ""));
+  Open();
+  EXPECT_EQ(Show(*Range("", "")), before);
+  store_.reset();
+}
+
+/// R10: what is on the disk is not known, and RocksDB would not write to it again.
+TEST_F(EmbeddedStoreTest, AFailedSyncEndsTheProcess) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto disk = std::make_shared<FaultLogDisk>();
+  const std::unique_ptr<rocksdb::Env> env = rocksdb::NewCompositeEnv(disk);
+  options_.env = env.get();
+  std::atomic<int> ended{0};
+  options_.on_fatal = [&](const Status& status) {
+    EXPECT_EQ(status.code(), Code::kIoError) << status.ToString();
+    ++ended;
+  };
+  Open();
+  ASSERT_TRUE(Put("k", "v").ok());
+  disk->broken = true;
+  EXPECT_EQ(Put("k", "w").status().code(), Code::kUnknownOutcome);
+  EXPECT_EQ(ended, 1);
+  disk->broken = false;
+  EXPECT_EQ(Put("l", "x").status().code(), Code::kUnavailable);
+  EXPECT_EQ(Range("", "").status().code(), Code::kUnavailable);
+  EXPECT_EQ(ended, 1);
+  store_.reset();
+  options_.on_fatal = nullptr;
+  EXPECT_DEATH(
+      {
+        Open();
+        disk->broken = true;
+        (void)Put("k", "w");
+      },
+      "the metadata cannot be written: .*injected");
+  disk->broken = false;
+  Open();
+  EXPECT_TRUE(Put("l", "x").ok());
+  store_.reset();
 }
 
 TEST_F(EmbeddedStoreTest, RefusesANewerFormatAForeignDatabaseAndDamage) {
