@@ -78,7 +78,11 @@ Status PartitionManager::MakeReplica(PartitionId partition, ReplicaId replica) {
   if (there.status().code() != Code::kNotFound) return there.status();
   // What an earlier replica left in the log goes first, for good: after a crash the new one, which
   // has nothing, would stand beside entries that it cannot go on from, and count as lost.
-  RETURN_IF_ERROR(environment_.log->RemoveGroup(partition));
+  {
+    std::unique_lock lock(mutex_);
+    RETURN_IF_ERROR(environment_.log->RemoveGroup(partition));
+    logs_to_remove_.erase(partition);
+  }
   RETURN_IF_ERROR(environment_.log->Flush());
   return MakeReplicaDirectory(*environment_.storage, environment_.partitions_directory, directory,
                               replica, /*lazily=*/false);

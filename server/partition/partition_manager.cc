@@ -300,12 +300,7 @@ asio::awaitable<void> PartitionManager::Maintain() {
   bool disk_was_low = false;
   for (;;) {
     if (!co_await Pause(&timer, options_.maintenance_interval) || scope_.stopping()) co_return;
-    std::vector<PartitionId> logs_to_remove;
-    {
-      std::unique_lock lock(mutex_);
-      logs_to_remove.swap(logs_to_remove_);
-    }
-    for (const PartitionId id : logs_to_remove) RemoveLog(id);
+    RemoveLeftLogs();
     for (const PartitionId id : environment_.log->Pinning(options_.log_limit_bytes)) {
       const std::shared_ptr<Slot> found = FindSlot(id);
       if (found == nullptr) continue;

@@ -175,6 +175,7 @@ class PartitionManager final : public Directory,
   void DropPartition(PartitionId partition);
   void DropSlot(const std::shared_ptr<Slot>& slot);
   void RemoveLog(PartitionId partition);
+  void RemoveLeftLogs();
   void RemoveDirectory(PartitionId partition, ReplicaId replica = ReplicaId());
   void Leave(PartitionId partition, Revision revision);
   Status CheckDirectories(uint64_t next_partition, const std::set<PartitionId>& in_map);
@@ -232,7 +233,7 @@ class PartitionManager final : public Directory,
   std::unordered_map<PartitionId, Revision> left_;
   std::deque<PartitionId> left_in_order_;
   /// Dropped partitions whose logs could not be removed yet. Guarded by mutex_.
-  std::vector<PartitionId> logs_to_remove_;
+  std::set<PartitionId> logs_to_remove_;
   /// Messages that are waiting for a partition to open. Guarded by mutex_.
   std::unordered_map<PartitionId, size_t> waiting_messages_;
 

@@ -174,7 +174,16 @@ void PartitionManager::RemoveLog(PartitionId partition) {
   if (environment_.configurations != nullptr) environment_.configurations->AsyncRemove(partition);
   if (environment_.log->RemoveGroup(partition).ok()) return;
   std::unique_lock lock(mutex_);
-  logs_to_remove_.push_back(partition);
+  logs_to_remove_.insert(partition);
+}
+
+/// With the lock held, so that CreateReplica() does not come between: what it has made since has
+/// its own entries.
+void PartitionManager::RemoveLeftLogs() {
+  std::unique_lock lock(mutex_);
+  std::erase_if(logs_to_remove_, [&](PartitionId partition) {
+    return environment_.log->RemoveGroup(partition).ok();
+  });
 }
 
 /// Of this replica, or (0) of whichever is there: the next one's may stand in its place by then.
