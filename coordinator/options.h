@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "common/limits.h"
+
 namespace onggi::coordinator {
 
 /// What a coordinator is told at its start. Sizes in bytes, loads in capacity units a second.
@@ -50,9 +52,9 @@ struct Options {
   double merge_load_part = 0.1;
   /// ... of which the right one has no more than this to copy (half of what nodes refuse): it takes
   /// no writes meanwhile...
-  uint64_t merge_copy_bytes = uint64_t{64} << 20;
-  /// What nodes refuse (partition::Environment): no replicas are brought together for it.
-  uint64_t merge_copy_limit_bytes = uint64_t{128} << 20;
+  uint64_t merge_copy_bytes = kMergeCopyLimitBytes / 2;
+  /// What nodes refuse: no replicas are brought together for it.
+  uint64_t merge_copy_limit_bytes = kMergeCopyLimitBytes;
   /// ... and have been for this long, without a job.
   std::chrono::milliseconds merge_sustain{1'800'000};
 

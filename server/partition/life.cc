@@ -26,8 +26,6 @@ constexpr std::chrono::milliseconds kStopPoll{1};
 /// What finds the pool's queue full tries again this soon.
 constexpr std::chrono::milliseconds kPlacePoll{10};
 constexpr std::chrono::milliseconds kResumeInterval{1'000};
-/// A store that resumes flushes what it has in memory, which takes seconds at most.
-constexpr std::chrono::milliseconds kResumeHangs{30'000};
 
 }  // namespace
 
@@ -87,7 +85,9 @@ storage::PartitionStore::Events Partition::StoreEvents() {
 }
 
 /// Nobody may write for a long time, and what is not flushed keeps the log from being cut: the
-/// store is resumed until that succeeds, whoever else does so too.
+/// store is resumed until that succeeds, whoever else does so too. RocksDB comes back from a full
+/// disk; from any other error of the disk it does not, and is opened again: what it had not flushed
+/// is in the log, and what it has is in files that were synced.
 void Partition::ResumeLater() {
   place_.home->PostAfter(kResumeInterval, [weak = weak_from_this()] {
     const auto self = weak.lock();
@@ -95,17 +95,25 @@ void Partition::ResumeLater() {
     self->resuming_ = !self->stopping_ && self->replica_ != nullptr && !self->replica_->stopped() &&
                       self->OpenedStore() && self->store().failed();
     if (!self->resuming_) return;
-    if (self->store().ResumeHangs(kResumeHangs)) {
-      self->resuming_ = false;
-      const Status hangs(Code::kIoError, "the store does not resume: it is opened again");
-      log::Error("a store hangs", "partition", self->id_, "status", hangs);
-      self->replica_->Stop();
-      self->OnFatal(hangs);
+    if (self->store().ResumeHangs(self->environment_.resume_patience)) {
+      self->GiveUpStore(Status(Code::kIoError, "it does not resume"));
       return;
     }
-    (void)self->place_.home->Block([self] { (void)self->store().Resume(); });
+    (void)self->place_.home->Block([self] {
+      const Status resumed = self->store().Resume();
+      if (resumed.code() != Code::kIoError && resumed.code() != Code::kCorruption) return;
+      asio::post(self->home_, [self, resumed] { self->GiveUpStore(resumed); });
+    });
     self->ResumeLater();
   });
+}
+
+/// The replica begins anew, from what its disk has.
+void Partition::GiveUpStore(const Status& why) {
+  if (stopping_ || replica_->stopped()) return;
+  log::Error("a store is opened again", "partition", id_, "status", why);
+  replica_->Stop();
+  OnFatal(why);
 }
 
 void Partition::UseStore(std::unique_ptr<storage::PartitionStore> store) {

@@ -18,6 +18,7 @@
 
 #include "common/clock.h"
 #include "common/ids.h"
+#include "common/limits.h"
 #include "common/proto/node.pb.h"
 #include "common/runtime.h"
 #include "common/status.h"
@@ -117,9 +118,10 @@ struct PartitionEnvironment {
   uint64_t boot = 0;
   /// The largest item collection of a table with local indexes, in bytes.
   uint64_t collection_limit_bytes = uint64_t{10} << 30;
-  /// The most that a merge copies: both partitions take no writes meanwhile, and a request waits
-  /// for 10 s at the longest.
-  uint64_t merge_copy_limit_bytes = uint64_t{128} << 20;
+  uint64_t merge_copy_limit_bytes = kMergeCopyLimitBytes;
+  /// A store that has failed flushes what it has in memory to resume, which takes seconds at most.
+  /// One that takes longer than this is opened again.
+  std::chrono::milliseconds resume_patience{30'000};
 
   // With other nodes. Null: this is the only one, and its metadata store is on this very disk.
   transport::Transport* transport = nullptr;
@@ -439,6 +441,7 @@ class Partition final : public replica::StateMachine,
   Status OpenStore(AppliedState* applied);
   storage::PartitionStore::Events StoreEvents();
   void ResumeLater();
+  void GiveUpStore(const Status& why);
   void UseStore(std::unique_ptr<storage::PartitionStore> store);
   storage::PartitionStore& store() const { return *store_.load(std::memory_order_acquire); }
   bool OpenedStore() const { return store_.load(std::memory_order_acquire) != nullptr; }

@@ -27,6 +27,7 @@ Status FromRocks(const rocksdb::Status& status, std::string_view context) {
   message += ": ";
   message += status.ToString();
   if (status.IsNoSpace()) return {Code::kOutOfSpace, std::move(message)};
+  if (status.IsBusy() || status.IsShutdownInProgress()) return Unavailable(std::move(message));
   if (status.IsCorruption() || status.IsInvalidArgument() || status.IsNotSupported()) {
     return Corruption(std::move(message));
   }

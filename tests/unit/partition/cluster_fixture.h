@@ -51,6 +51,7 @@ class ClusterNode {
   log::LogStore& log() { return *log_; }
   lease::NodeLeases& leases() { return *environment_.leases; }
   MemoryCheckpoints& checkpoints() { return *checkpoints_; }
+  IoPool& io() { return *io_; }
   BlockingPool& blocking() { return *blocking_; }
   /// Blocks that are read from now on come from the disk.
   void DropCache() { storage_->block_cache()->EraseUnRefEntries(); }
@@ -75,8 +76,10 @@ class ClusterNode {
   std::shared_ptr<FaultTableDisk> table_disk;
   std::atomic<bool> disk_low{false};
   std::chrono::milliseconds idle_close{0};
+  std::chrono::milliseconds maintenance_interval{200};
   uint64_t log_limit_bytes = uint64_t{256} << 20;
   std::optional<uint64_t> merge_copy_limit_bytes;
+  std::optional<std::chrono::milliseconds> resume_patience;
 
  private:
   Cluster* const cluster_;
@@ -310,6 +313,7 @@ inline Status ClusterNode::Start() {
   environment_.blocking = blocking_.get();
   environment_.disk_low = &disk_low;
   if (merge_copy_limit_bytes) environment_.merge_copy_limit_bytes = *merge_copy_limit_bytes;
+  if (resume_patience) environment_.resume_patience = *resume_patience;
   environment_.partitions_directory = directory_ + "/partitions";
   environment_.boot = ++Node::boots;
   transport_ = std::make_unique<MemoryTransport>(&cluster_->network(), id_, environment_.boot);
@@ -324,7 +328,7 @@ inline Status ClusterNode::Start() {
   environment_.configurations = configurations_.get();
   environment_.checkpoints = checkpoints_.get();
   ManagerOptions manager_options;
-  manager_options.maintenance_interval = std::chrono::milliseconds(200);
+  manager_options.maintenance_interval = maintenance_interval;
   manager_options.idle_close = idle_close;
   manager_options.log_limit_bytes = log_limit_bytes;
   manager_ = std::make_unique<PartitionManager>(environment_, io_.get(), manager_options);

@@ -212,6 +212,49 @@ TEST_F(Replicated, AWipedDiskIsALostReplicaAndRejoinsAsANewOne) {
   EXPECT_EQ(cluster_->ReadAt(cluster_->node(3), 1, "a", "7", false), "x");
 }
 
+/// A full log does not take that a replica's entries go; that is tried again when it has space.
+TEST_F(Replicated, WhatIsLeftOfADroppedReplicaIsNotTakenFromTheNextOne) {
+  cluster_->Start(3);
+  cluster_->CreateTable(1, {1, 2, 3});
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(cluster_->Put(1, "a", std::to_string(i), "x").ok());
+  ClusterNode& node = cluster_->Add(4);
+  node.Stop();
+  node.maintenance_interval = milliseconds(1'500);  // the next replica is there before
+  ASSERT_TRUE(node.Start().ok());
+  const auto create = [&](uint64_t replica) {
+    return node.manager().CreateReplica(TableId(1), PartitionId(1), ReplicaId(replica)).ok();
+  };
+  const auto learn = [&](uint64_t replica) {
+    return Eventually([&] { return create(replica); }) && Eventually([&] {
+             return cluster_->Swap(1, [&](group::Configuration* configuration) {
+               configuration->learners.push_back({NodeId(4), ReplicaId(replica)});
+             });
+           });
+  };
+  const auto last = [&] { return node.log().LastIndex(PartitionId(1)); };
+  ASSERT_TRUE(learn(77));
+  ASSERT_TRUE(Eventually([&] { return last() > LogIndex(20); }));
+  node.log_disk.full = true;
+  log::EntryView entry;
+  entry.epoch = Epoch(1);
+  entry.index = LogIndex(1);
+  ASSERT_TRUE(Eventually([&] {  // another partition's, until it is refused
+    const Status taken = node.log().Append(PartitionId(9), std::span(&entry, 1), nullptr);
+    ++entry.index.value;
+    return taken.code() == Code::kOutOfSpace;
+  }));
+  ASSERT_TRUE(Eventually([&] {
+    return cluster_->Swap(
+        1, [](group::Configuration* configuration) { configuration->learners.clear(); });
+  }));
+  ASSERT_TRUE(Eventually([&] { return !std::filesystem::exists(node.PartitionDirectory(1)); }));
+  node.log_disk.full = false;
+  ASSERT_TRUE(learn(78));
+  ASSERT_TRUE(Eventually([&] { return last() > LogIndex(20); }));
+  std::this_thread::sleep_for(milliseconds(1'600));
+  EXPECT_GT(last(), LogIndex(20));
+}
+
 TEST_F(Replicated, AnOldMessageDoesNotBringBackAReplicaThatHasLeft) {
   cluster_->Start(4);
   cluster_->CreateTable(1, {1, 2, 3});
@@ -382,6 +425,87 @@ TEST_F(Replicated, AStoreWhoseDiskWasFullIsWholeAgainThoughNobodyWrites) {
     const auto persisted = backup->PersistedPosition();
     return persisted.ok() && persisted->index >= applied;
   }));
+}
+
+/// From which RocksDB does not come back by itself.
+TEST_F(Replicated, AStoreWhoseDiskHasFailedIsOpenedAgain) {
+  cluster_->Start(3);
+  cluster_->CreateTable(1, {1, 2, 3});
+  ASSERT_TRUE(cluster_->Put(1, "a", "1", "x").ok());
+  for (const uint64_t id : {2, 1}) {
+    SCOPED_TRACE(id);
+    ClusterNode& node = cluster_->node(id);
+    std::weak_ptr<Partition> partition;
+    {
+      const auto failed = *node.Find(1);
+      partition = failed;
+      node.table_disk->broken = true;
+      EXPECT_EQ(failed->Flush().code(), Code::kIoError);
+    }
+    const std::string value = "y" + std::to_string(id);
+    ASSERT_TRUE(Eventually([&] { return cluster_->Put(1, "a", "2", value).ok(); }));
+    EXPECT_TRUE(Eventually([&] { return partition.expired(); }));
+    node.table_disk->broken = false;
+    EXPECT_TRUE(Eventually([&] { return cluster_->ReadAt(node, 1, "a", "2", false) == value; }));
+    EXPECT_TRUE(cluster_->AwaitInSync(1, 3));
+    const auto again = node.Find(1);
+    ASSERT_TRUE(again.ok());
+    EXPECT_TRUE((*again)->Flush().ok());
+    EXPECT_EQ(cluster_->Read(1, "a", "1"), "x");
+  }
+}
+
+/// A store whose disk was full and that does not come back from it.
+class AStoreThatHangs : public Replicated {
+ protected:
+  void MakeItHang(std::optional<milliseconds> patience = std::nullopt) {
+    for (uint64_t id = 1; id <= 3; ++id) cluster_->Add(id);
+    node().Stop();
+    node().resume_patience = patience;
+    ASSERT_TRUE(node().Start().ok());
+    cluster_->CreateTable(1, {1, 2, 3});
+    ASSERT_TRUE(cluster_->Put(1, "a", "1", "x").ok());
+    const auto backup = *node().Find(1);
+    partition_ = backup;
+    EXPECT_TRUE(Eventually([&] { return cluster_->ReadAt(node(), 1, "a", "1", false) == "x"; }));
+    node().table_disk->full = true;
+    EXPECT_FALSE(backup->Flush().ok());
+    node().table_disk->making.Close("/partitions/");
+    node().table_disk->full = false;
+    EXPECT_TRUE(Eventually([&] { return node().table_disk->making.held(); }));
+  }
+  void TearDown() override {
+    node().table_disk->making.Open();
+    Replicated::TearDown();
+  }
+  ClusterNode& node() { return cluster_->node(2); }
+  bool Gone() {
+    return Eventually([&] { return partition_.expired(); });
+  }
+
+  std::weak_ptr<Partition> partition_;
+};
+
+TEST_F(AStoreThatHangs, IsOpenedAgain) {
+  MakeItHang(milliseconds(100));
+  EXPECT_TRUE(Gone());
+  node().table_disk->making.Open();
+  EXPECT_TRUE(Eventually([&] { return cluster_->ReadAt(node(), 1, "a", "1", false) == "x"; }));
+  EXPECT_TRUE(cluster_->AwaitInSync(1, 3));
+  ASSERT_TRUE(cluster_->Put(1, "a", "2", "y").ok());
+  const auto again = *node().Find(1);
+  EXPECT_TRUE(Eventually([&] { return cluster_->ReadAt(node(), 1, "a", "2", false) == "y"; }));
+  EXPECT_TRUE(again->Flush().ok());
+}
+
+TEST_F(AStoreThatHangs, HoldsNoStopUp) {
+  MakeItHang();
+  auto stopped = std::async(std::launch::async, [&] { node().Stop(); });
+  EXPECT_TRUE(Gone());
+  node().table_disk->making.Open();
+  stopped.get();
+  ASSERT_TRUE(node().Start().ok());
+  EXPECT_TRUE(Eventually([&] { return cluster_->ReadAt(node(), 1, "a", "1", false) == "x"; }));
 }
 
 TEST_F(Replicated, IdlePartitionsCloseAndOpenAgain) {

@@ -45,12 +45,13 @@ class Gate {
   bool held_ = false;  // guarded by mutex_
 };
 
-/// RocksDB's disk, on which no table file can be made while `full`.
+/// RocksDB's disk, on which no table file can be made while `full`, or `broken`.
 class FaultTableDisk : public rocksdb::FileSystemWrapper {
  public:
   FaultTableDisk() : rocksdb::FileSystemWrapper(rocksdb::FileSystem::Default()) {}
   const char* Name() const override { return "FaultTableDisk"; }
   std::atomic<bool> full{false};
+  std::atomic<bool> broken{false};
   Gate making;   ///< of table files
   Gate reading;  ///< of table files that were opened since
 
@@ -58,6 +59,7 @@ class FaultTableDisk : public rocksdb::FileSystemWrapper {
                                     std::unique_ptr<rocksdb::FSWritableFile>* result,
                                     rocksdb::IODebugContext* context) override {
     if (full && name.ends_with(".sst")) return rocksdb::IOStatus::NoSpace("injected");
+    if (broken && name.ends_with(".sst")) return rocksdb::IOStatus::IOError("injected");
     if (name.ends_with(".sst")) making.Pass(name);
     return rocksdb::FileSystemWrapper::NewWritableFile(name, options, result, context);
   }
