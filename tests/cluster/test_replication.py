@@ -215,6 +215,37 @@ def test_another_number_in_the_tag_changes_the_table(cluster):
         cluster.wait_ready(victim)
 
 
+def test_a_table_of_one_replica_lets_its_node_go(fresh_cluster):
+    """As docs/operating.md has it: a drain is refused; with the tag at three it is done, and then one will do again."""
+    cluster = fresh_cluster
+    create(cluster, "lone", 1)
+    use(cluster.nodes, "lone")
+    number = partitions(cluster, "lone")[0]["primary"]
+    leaving = next(node for node in cluster.nodes if numbers(cluster)[node.rpc] == number)
+    others = [node for node in cluster.nodes if node is not leaving]
+    refused = cluster.command_line("node", "drain", number)
+    assert refused.returncode != 0 and "lone" in refused.stderr, refused
+    api = Api(others[0].endpoint)
+    arn = api.DescribeTable(TableName="lone")["Table"]["TableArn"]
+    for replicas in (3, 1):
+        api.TagResource(ResourceArn=arn, Tags=[{"Key": TAG, "Value": str(replicas)}])
+        eventually(lambda: shape(cluster, "lone") == (replicas, replicas, 0), seconds=60,
+                   what=lambda: f"{replicas} replicas: {partitions(cluster, 'lone')}")
+        if replicas == 3:
+            cluster.admin("node", "drain", number)
+            eventually(lambda: state(cluster, number) == "decommissioned", seconds=60, what="drained")
+    assert nodes_of(cluster, "lone") != [number]
+    assert leaving.stop() == 0
+    cluster.admin("node", "remove", number)
+    use(others, "lone")
+    for node in cluster.nodes:
+        assert "Item" in api.GetItem(TableName="lone", Key={"pk": {"S": node.name}}, ConsistentRead=True), node.name
+
+
+def state(cluster, number):
+    return next(row["state"] for row in cluster.admin("node", "list") if row["id"] == number)
+
+
 def shape(cluster, table):
     (partition,) = partitions(cluster, table)
     return partition["replication"], len(partition["in_sync"]), len(partition["learners"])

@@ -10,6 +10,7 @@
 #include <random>
 
 #include "common/proto/replication.grpc.pb.h"
+#include "common/rpc/channel.h"
 #include "common/rpc/server.h"
 #include "replication/checkpoint/checkpoint_service.h"
 #include "replication/checkpoint/files.h"
@@ -54,6 +55,7 @@ Files ReadFiles(const std::string& directory) {
 class TestReceiver final : public CheckpointReceiver {
  public:
   Status Accept(const CheckpointInfo&) override {
+    if (accepting) accepting();
     std::scoped_lock lock(mutex_);
     return refusal;
   }
@@ -67,6 +69,7 @@ class TestReceiver final : public CheckpointReceiver {
     std::thread([done = std::move(done)] { done(Status::Ok()); }).detach();
   }
 
+  std::function<void()> accepting;  ///< called as an offer is considered
   std::mutex mutex_;
   Status refusal;
   Files files;
@@ -336,6 +339,31 @@ TEST_F(Checkpoint, StopAnswersWhatIsUnderWay) {
   std::this_thread::sleep_for(100ms);
   a.Stop();
   EXPECT_EQ(Get(std::move(sent)).code(), Code::kUnavailable);
+}
+
+/// Its server goes on for a while, and waits for the calls that it has.
+TEST_F(Checkpoint, AnOfferThatComesDuringAStopIsAnswered) {
+  TestNode a(1, directory_.path()), b(2, directory_.path());
+  Connect(a, b);
+  const auto channel = rpc::MakeChannel(b.peer().endpoint, rpc::TlsOptions());
+  ASSERT_TRUE(channel.ok());
+  const auto stub = proto::replication::CheckpointService::NewStub(*channel);
+  const auto offer = [&] {
+    proto::replication::CheckpointOffer request;
+    request.set_cluster_id("test");
+    request.set_from_node(1);
+    request.set_to_node(2);
+    request.set_to_replica(9);
+    request.set_partition(5);
+    proto::replication::CheckpointOfferAnswer answer;
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + 5s);
+    return stub->Offer(&context, request, &answer).error_message();
+  };
+  b.receiver.accepting = [&] { b.service().Stop(); };  // between the look at it and its place
+  EXPECT_EQ(offer(), "the node is stopping");
+  b.receiver.accepting = nullptr;
+  EXPECT_EQ(offer(), "the node is not ready");
 }
 
 TEST_F(Checkpoint, AbandonedCopiesAreRemoved) {
