@@ -211,8 +211,6 @@ class Replica final : public Runnable,
   /// Has a thread that may block the machine's state, for ApplyAlone() or InstallCheckpoint()? From
   /// before it can begin until the machine hears of it (OnAppliedAlone, OnInstalled) or it failed.
   bool state_lent() const { return alone_ || installing_; }
-  /// Payload of an entry that is not applied yet; CHECKs that the window has it.
-  std::string_view PayloadAt(LogIndex index) { return window_.At(index).payload.view(); }
   /// Is something under way on a thread that may block? The machine is not destroyed before.
   bool busy() const { return blocking_ > 0; }
 

@@ -191,6 +191,8 @@ void Partition::OnReignEnded() {
   open_requests_ = RequestTable::Record();
   latches_.clear();
   collection_latches_.clear();
+  replaced_latches_.clear();
+  replaced_collections_.clear();
   requests_.Clear();
   reign_ = Epoch();
   freeze_ = Freezing();

@@ -333,8 +333,7 @@ class Partition final : public replica::StateMachine,
     bool empty() const { return head == nullptr; }
   };
 
-  /// An entry of this reign that is appended and not yet applied. Its payload is in the replica's
-  /// window.
+  /// An entry of this reign that is appended and not yet applied.
   struct Entry {
     LogPosition position;
     size_t bytes = 0;
@@ -366,7 +365,7 @@ class Partition final : public replica::StateMachine,
   Entry* EntryOf(LogIndex index);
   void CloseBatch();
   void AbandonBatch(const Status& status);
-  void RebuildLatches();
+  void RestoreLatches();
   void ReleaseLatches(const Entry& entry);
   void FailTasks(TaskList* tasks, const Status& status);
   Result<uint64_t> CollectionBytesNow(std::string_view prefix) const;
@@ -517,6 +516,9 @@ class Partition final : public replica::StateMachine,
   size_t uncommitted_bytes_ = 0;
   LatchMap latches_;
   CollectionLatchMap collection_latches_;
+  /// What open_ has taken over of those in flight, as it was.
+  std::vector<std::pair<std::string, Latch>> replaced_latches_;
+  std::vector<std::pair<std::string, CollectionLatch>> replaced_collections_;
   RequestTable requests_;
   PartitionStatistics evaluated_;  ///< after everything evaluated
   /// The entry of this reign from which on evaluated_ is of something else: the latest Split's or

@@ -172,15 +172,19 @@ void Partition::EvaluateTask(WriteTask* task) {
     } else {
       effects_.Put(kCollectionSpace, prefix, value);
     }
-    collection_latches_[prefix] = {task->outcome.collection_bytes, index};
-    open_.collections.push_back(prefix);
+    CollectionLatch& collection = collection_latches_[prefix];
+    if (collection.index != index) {
+      if (collection.index != LogIndex()) replaced_collections_.emplace_back(prefix, collection);
+      open_.collections.push_back(prefix);
+    }
+    collection = {task->outcome.collection_bytes, index};
   }
   if (latch != latches_.end()) {
-    latch->second.item = std::move(evaluation.new_item);
     if (latch->second.index != index) {
-      latch->second.index = index;
+      replaced_latches_.emplace_back(latch->first, std::move(latch->second));
       open_.keys.push_back(latch->first);
     }
+    latch->second = {std::move(evaluation.new_item), index};
   } else {
     latches_.emplace(std::string(request.key), Latch{std::move(evaluation.new_item), index});
     open_.keys.emplace_back(request.key);
@@ -262,46 +266,38 @@ void Partition::CloseBatch() {
   }
   uncommitted_bytes_ += entry.bytes;
   in_flight_.push_back(std::move(entry));
+  replaced_latches_.clear();
+  replaced_collections_.clear();
 }
 
 /// The log refused the batch: nothing of it happened. Its latches fall back to what is in flight.
 void Partition::AbandonBatch(const Status& status) {
   FailTasks(&open_.tasks, status);
   FailTasks(&open_.retries, status);
+  RestoreLatches();
   open_ = Entry();
   effects_ = EffectWriter();
   open_requests_ = RequestTable::Record();
-  RebuildLatches();
 }
 
-/// Latches are what the payloads in flight say: after a refused batch they are read back from
-/// there.
-void Partition::RebuildLatches() {
-  latches_.clear();
-  collection_latches_.clear();
-  {
+/// As they were before the batch that is given up, but for entries that have been applied since.
+void Partition::RestoreLatches() {
+  for (const std::string& key : open_.keys) latches_.erase(key);
+  for (const std::string& key : open_.collections) collection_latches_.erase(key);
+  const LogIndex applied(applied_index_.load(std::memory_order_relaxed));
+  for (auto& [key, latch] : std::exchange(replaced_latches_, {})) {
+    if (latch.index > applied) latches_.insert_or_assign(std::move(key), std::move(latch));
+  }
+  for (auto& [key, latch] : std::exchange(replaced_collections_, {})) {
+    if (latch.index > applied) collection_latches_.insert_or_assign(std::move(key), latch);
+  }
+  LogIndex last = applied;
+  if (in_flight_.empty()) {
     std::lock_guard lock(statistics_mutex_);
     evaluated_ = statistics_;
-  }
-  LogIndex last = replica_->applied().index;
-  for (const Entry& entry : in_flight_) {
-    evaluated_ = entry.after;
-    const LogIndex index = entry.position.index;
-    last = index;
-    const Status status =
-        ForEachEffect(replica_->PayloadAt(index), nullptr,
-                      [&](std::string_view key, std::optional<std::string_view> value) {
-                        const std::string name(key.substr(1));
-                        if (key[0] == kItemSpace) {
-                          latches_[name] = {std::string(value.value_or("")), index};
-                        } else if (key[0] == kCollectionSpace) {
-                          uint64_t bytes = 0;
-                          std::string_view rest = value.value_or("");
-                          if (value.has_value()) CHECK(ReadVarint(&rest, &bytes));
-                          collection_latches_[name] = {bytes, index};
-                        }
-                      });
-    CHECK(status.ok());
+  } else {
+    evaluated_ = in_flight_.back().after;
+    last = in_flight_.back().position.index;
   }
   requests_.DropSuffix(LogIndex(last.value + 1));
 }

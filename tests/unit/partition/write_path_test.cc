@@ -408,6 +408,48 @@ TEST_F(WritePath, BatchRefusedBehindOthersLeavesTheirVersions) {
   ExpectIdle();
 }
 
+// What is in flight before it need not be writes.
+TEST_F(WritePath, BatchRefusedBehindAChangeOfShapeIsGivenUp) {
+  Node::Options options;
+  options.log_queue_bytes = 500'000;
+  options.threads = 1;
+  Open(options);
+  ASSERT_TRUE(node_->Put(partition_, "a", "b", "one").status.ok());
+  node_->log_disk.hang = true;
+  std::promise<Status> asked;
+  boost::asio::post(node_->io().executor(0), [&] {
+    SplitRecord record;
+    record.key = "\xff\xff\xff";
+    record.child = PartitionId(2);
+    const group::Configuration& now = partition_->configuration()->configuration;
+    for (const group::Member& member : now.in_sync) record.child_replicas[member] = ReplicaId(200);
+    asked.set_value(partition_->ProposeSplit(record));
+  });
+  const Status split = asked.get_future().get();
+  ASSERT_TRUE(split.ok()) << split.ToString();
+  auto one = node_->Start(partition_, {Update(kKey, "SET v = :v", {S("two")})});
+  ASSERT_TRUE(Eventually([&] { return partition_->queued_writes() == 1; }));
+  std::vector<std::shared_ptr<TestWrite>> writes{Update(kKey, "SET v = :v", {S("three")})};
+  for (int i = 0; i < 3; ++i) {
+    writes.push_back(Node::Make(
+        Kind::kPut,
+        Item({{"p", S("a")}, {"s", S(std::to_string(i))}, {"v", S(std::string(399'000, 'x'))}})));
+  }
+  for (const WriteOutcome& outcome : node_->Write(partition_, writes)) {
+    EXPECT_EQ(outcome.status.code(), Code::kResourceExhausted) << outcome.status.ToString();
+  }
+  const auto last = Update(kKey, "SET w = :v", {S("four")});
+  last->request.want_new = true;
+  auto two = node_->Start(partition_, {last});
+  node_->log_disk.hang = false;
+  EXPECT_TRUE(one.get()[0].status.ok());
+  const WriteOutcome outcome = two.get()[0];
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status.ToString();
+  EXPECT_EQ(outcome.new_item,
+            Item({{"p", S("a")}, {"s", S("b")}, {"v", S("two")}, {"w", S("four")}}));
+  EXPECT_EQ(partition_->statistics().item_count, 1u);
+}
+
 /// A store whose background work has failed: no table file can be made.
 void BreakStore(Node* node, const std::shared_ptr<Partition>& partition) {
   node->table_disk->full = true;
