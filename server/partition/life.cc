@@ -122,6 +122,9 @@ void Partition::UseStore(std::unique_ptr<storage::PartitionStore> store) {
 }
 
 Status Partition::OpenStore(AppliedState* applied) {
+  // What its last life here has appended is in the log from now on, for the replica to begin with:
+  // one that failed had entries under way.
+  RETURN_IF_ERROR(place_.log->Flush());
   const std::string directory = Directory();
   // Only a partition that no process has ever led may be empty; a named replica that is gone is
   // lost.

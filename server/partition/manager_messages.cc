@@ -336,6 +336,7 @@ void PartitionManager::OnReplicaFailed(TableId, PartitionId partition, const Sta
     if (found == partitions_.end()) return;
     const std::shared_ptr<Slot> slot = found->second;
     if (status.code() == Code::kCorruption && !alone()) slot->lost = true;
+    slot->failed_at = std::chrono::steady_clock::now();
     open = std::move(slot->partition);
     slot->partition = nullptr;
   }

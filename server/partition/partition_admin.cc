@@ -110,7 +110,9 @@ asio::awaitable<Status> PartitionManager::DropReplica(TableId table, PartitionId
       ours = true;
     } else if (const auto unnamed = unnamed_.find(partition); unnamed != unnamed_.end()) {
       if (unnamed->second != replica) co_return Status::Ok();
-      if (ChildOfUncut(partition)) {
+      const Result<bool> awaited = ChildOfUncut(partition);
+      if (!awaited.ok()) co_return awaited.status();
+      if (*awaited) {
         co_return Status(Code::kConditionFailed, "the replica is a child's of a split under way");
       }
       unnamed_.erase(unnamed);

@@ -21,6 +21,8 @@ namespace {
 /// transaction with its partitions, but the two watches deliver on their own.
 constexpr auto kMapWait = std::chrono::seconds(2);
 constexpr auto kMapPoll = std::chrono::milliseconds(2);
+/// Of a replica that has failed, so that a disk that goes on failing costs no reign after another.
+constexpr auto kReopenPause = std::chrono::milliseconds(300);
 /// How long an opening waits for readers of the same partition's last life to let go of its store.
 constexpr auto kClosedWait = std::chrono::seconds(30);
 /// And how soon it sees that the node stops.
@@ -166,6 +168,8 @@ void PartitionManager::OpenSlot(const std::shared_ptr<Slot>& slot, OpenCallback 
       refusal = {Code::kNotPrimary, "the replica is lost: its data is not whole on this disk"};
     } else if (slot->partition != nullptr) {
       open = slot->partition;
+    } else if (std::chrono::steady_clock::now() < slot->failed_at + kReopenPause) {
+      refusal = Unavailable("the replica has just failed: it is opened again in a moment");
     } else {
       slot->waiters.push_back(answer);
       start = !slot->opening;
@@ -263,6 +267,7 @@ asio::awaitable<void> PartitionManager::RunOpen(std::shared_ptr<Slot> slot,
     slot->active_at = std::chrono::steady_clock::now();
     if (started.ok() && !dropped && !stopping) slot->partition = partition;
     if (started.code() == Code::kCorruption && !alone()) slot->lost = true;
+    if (started.code() == Code::kIoError) slot->failed_at = std::chrono::steady_clock::now();
   }
   if (dropped) {
     co_await StopPartition(partition, /*dropped=*/true);

@@ -121,6 +121,8 @@ class PartitionManager final : public Directory,
     bool dropped = false;
     /// Named, and not on this disk, or damaged (R9): never opened again.
     bool lost = false;
+    /// When it last could not go on, or not be opened, for its disk.
+    SteadyTime failed_at;
     std::vector<OpenCallback> waiters;
     /// Tells when the store of the latest Partition has been closed.
     std::shared_ptr<News> closed;
@@ -180,7 +182,7 @@ class PartitionManager final : public Directory,
   void Leave(PartitionId partition, Revision revision);
   Status CheckDirectories(uint64_t next_partition, const std::set<PartitionId>& in_map);
   Status CheckNamed(const std::set<std::string>& present);
-  bool ChildOfUncut(PartitionId partition) const;
+  Result<bool> ChildOfUncut(PartitionId partition) const;
   void WatchTables(Revision from);
   void WatchPartitions(Revision from);
   boost::asio::awaitable<void> Resync();

@@ -98,19 +98,30 @@ Status PartitionManager::CheckDirectories(uint64_t next_partition,
   }
   if (error) return IoError("read directory", parent, error.value());
   RETURN_IF_ERROR(CheckNamed(present));
+  std::set<PartitionId> left_alone;
   for (const std::string& name : present) {
     if (name == "outgoing") continue;
     uint64_t id = 0;  // of "<id>", or of "<id>.new", which a crash left half made
     const auto parsed = std::from_chars(name.data(), name.data() + name.size(), id);
     const std::string_view rest(parsed.ptr, name.data() + name.size());
     if (rest.empty() && partitions_.contains(PartitionId(id))) continue;
-    if (rest.empty() && (in_map.contains(PartitionId(id)) || ChildOfUncut(PartitionId(id)))) {
+    Result<bool> kept = rest.empty() && in_map.contains(PartitionId(id));
+    if (rest.empty() && !*kept) kept = ChildOfUncut(PartitionId(id));
+    if (kept.ok() && *kept) {
       // Others have the partition, and perhaps this replica is to join them; or a split is not
       // done.
-      if (const auto replica = ReadReplicaFile(files, parent + "/" + name); replica.ok()) {
+      const auto replica = ReadReplicaFile(files, parent + "/" + name);
+      if (replica.ok()) {
         unnamed_[PartitionId(id)] = *replica;
         continue;
       }
+      if (replica.status().code() == Code::kIoError) kept = replica.status();
+    }
+    if (!kept.ok()) {
+      log::Error("a replica cannot be looked at, and is left alone", "directory",
+                 parent + "/" + name, "status", kept.status());
+      left_alone.insert(PartitionId(id));
+      continue;
     }
     if (id > 0 && id < next_partition && (rest.empty() || rest == ".new")) {
       fs::remove_all(parent + "/" + name, error);
@@ -120,6 +131,7 @@ Status PartitionManager::CheckDirectories(uint64_t next_partition,
   }
   for (const PartitionId partition : environment_.log->Partitions()) {
     if (partitions_.contains(partition) || unnamed_.contains(partition)) continue;
+    if (left_alone.contains(partition)) continue;
     if (partition.value < next_partition) RemoveLog(partition);
   }
   return Status::Ok();
@@ -127,8 +139,9 @@ Status PartitionManager::CheckDirectories(uint64_t next_partition,
 
 /// Does the directory of a partition belong to a split that the key does not know yet, of a parent
 /// that is here?
-bool PartitionManager::ChildOfUncut(PartitionId partition) const {
-  const auto mark = ParentMark::Read(environment_.storage->files(), DirectoryOf(partition));
+Result<bool> PartitionManager::ChildOfUncut(PartitionId partition) const {
+  ASSIGN_OR_RETURN(const auto mark,
+                   ParentMark::Read(environment_.storage->files(), DirectoryOf(partition)));
   if (!mark.has_value()) return false;
   const auto parent = partitions_.find(mark->parent);
   if (parent == partitions_.end()) return false;

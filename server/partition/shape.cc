@@ -141,22 +141,23 @@ std::string ParentMark::Encode() const {
   return text + "\n";
 }
 
-std::optional<ParentMark> ParentMark::Read(const storage::Files& files,
-                                           const std::string& directory) {
+Result<std::optional<ParentMark>> ParentMark::Read(const storage::Files& files,
+                                                   const std::string& directory) {
   Result<std::string> content = files.Read(directory + "/PARENT");
-  if (!content.ok()) return std::nullopt;
+  if (content.status().code() == Code::kNotFound) return std::optional<ParentMark>();
+  if (!content.ok()) return content.status();
   std::istringstream file(*std::move(content));
   std::string magic, hex;
   uint64_t version = 0;
   ParentMark mark;
   if (!(file >> magic >> version >> mark.table.value >> mark.parent.value >> hex) ||
       magic != "onggi-parent" || version != 1 || hex.size() % 2 != 0) {
-    return std::nullopt;
+    return std::optional<ParentMark>();
   }
   for (size_t i = 0; i < hex.size(); i += 2) {
     mark.key.push_back(static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16)));
   }
-  return mark;
+  return std::optional(mark);
 }
 
 }  // namespace onggi::partition

@@ -69,8 +69,9 @@ struct ParentMark {
   std::string key;  ///< the child's first
 
   std::string Encode() const;
-  /// nullopt: there is none, or it cannot be read.
-  static std::optional<ParentMark> Read(const storage::Files& files, const std::string& directory);
+  /// nullopt: there is none, or something else is there. The disk's error where it does not say.
+  static Result<std::optional<ParentMark>> Read(const storage::Files& files,
+                                                const std::string& directory);
 };
 
 }  // namespace onggi::partition

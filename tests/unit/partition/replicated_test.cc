@@ -1,3 +1,5 @@
+#include <filesystem>
+#include <fstream>
 #include <future>
 
 #include "tests/unit/partition/cluster_fixture.h"
@@ -253,6 +255,35 @@ TEST_F(Replicated, WhatIsLeftOfADroppedReplicaIsNotTakenFromTheNextOne) {
   ASSERT_TRUE(Eventually([&] { return last() > LogIndex(20); }));
   std::this_thread::sleep_for(milliseconds(1'600));
   EXPECT_GT(last(), LogIndex(20));
+}
+
+/// It may be needed: what a disk does not say now is no reason to remove it.
+TEST_F(Replicated, AReplicaThatCannotBeLookedAtIsNotRemoved) {
+  cluster_->Start(4);
+  cluster_->CreateTable(1, {1, 2, 3});
+  ASSERT_TRUE(cluster_->Put(1, "a", "1", "x").ok());
+  ClusterNode& node = cluster_->node(4);
+  ASSERT_TRUE(node.manager().CreateReplica(TableId(1), PartitionId(1), ReplicaId(77)).ok());
+  const std::string parent = node.PartitionDirectory(1) + "/PARENT";
+  std::ofstream(parent) << ParentMark{TableId(1), PartitionId(1), "k"}.Encode();
+  node.table_disk->unreadable = true;
+  const auto drop = [&] {
+    return Await(node.executor(),
+                 node.manager().DropReplica(TableId(1), PartitionId(1), ReplicaId(77)));
+  };
+  EXPECT_EQ(drop().code(), Code::kIoError);
+  node.Stop();
+  ASSERT_TRUE(node.Start().ok());
+  EXPECT_TRUE(std::filesystem::exists(node.PartitionDirectory(1) + "/REPLICA"));
+  node.table_disk->unreadable = false;
+  node.Stop();
+  ASSERT_TRUE(node.Start().ok());
+  const auto there = node.manager().GetReplicas(TableId(), PartitionId(1));
+  ASSERT_EQ(there.size(), 1u);
+  EXPECT_EQ(there[0].role(), proto::REPLICA_ROLE_UNNAMED);
+  std::filesystem::remove(parent);
+  EXPECT_TRUE(drop().ok());
+  EXPECT_TRUE(Eventually([&] { return !std::filesystem::exists(node.PartitionDirectory(1)); }));
 }
 
 TEST_F(Replicated, AnOldMessageDoesNotBringBackAReplicaThatHasLeft) {

@@ -45,13 +45,15 @@ class Gate {
   bool held_ = false;  // guarded by mutex_
 };
 
-/// RocksDB's disk, on which no table file can be made while `full`, or `broken`.
+/// RocksDB's disk, on which no table file can be made while `full`, or `broken`, and no small file
+/// beside the stores read while `unreadable`.
 class FaultTableDisk : public rocksdb::FileSystemWrapper {
  public:
   FaultTableDisk() : rocksdb::FileSystemWrapper(rocksdb::FileSystem::Default()) {}
   const char* Name() const override { return "FaultTableDisk"; }
   std::atomic<bool> full{false};
   std::atomic<bool> broken{false};
+  std::atomic<bool> unreadable{false};
   Gate making;   ///< of table files
   Gate reading;  ///< of table files that were opened since
 
@@ -62,6 +64,13 @@ class FaultTableDisk : public rocksdb::FileSystemWrapper {
     if (broken && name.ends_with(".sst")) return rocksdb::IOStatus::IOError("injected");
     if (name.ends_with(".sst")) making.Pass(name);
     return rocksdb::FileSystemWrapper::NewWritableFile(name, options, result, context);
+  }
+  rocksdb::IOStatus NewSequentialFile(const std::string& name, const rocksdb::FileOptions& options,
+                                      std::unique_ptr<rocksdb::FSSequentialFile>* result,
+                                      rocksdb::IODebugContext* context) override {
+    const bool small = name.ends_with("/REPLICA") || name.ends_with("/PARENT");
+    if (unreadable && small) return rocksdb::IOStatus::IOError("injected");
+    return rocksdb::FileSystemWrapper::NewSequentialFile(name, options, result, context);
   }
   rocksdb::IOStatus NewRandomAccessFile(const std::string& name,
                                         const rocksdb::FileOptions& options,
