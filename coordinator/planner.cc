@@ -103,10 +103,10 @@ void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& part
   if (draining) leader = round.placement.BestPrimary(view, partition, NodeId(draining->node()));
   const bool hands_over =
       draining && leader && config.boot() != 0 && SameReplica(config.primary(), *draining);
-  // Before repairs, since a lost one may be what it is to do without; but only of who serves: else
-  // a repair may be what it takes to.
+  // Before repairs, since a lost one may be what it is to do without; but only of who serves, and
+  // has members enough to commit: else a repair may be what it takes to.
   if (wanted != 0 && wanted < replication && healthy.size() >= wanted &&
-      view.Available(partition)) {
+      view.Available(partition) && view.LivingInSync(partition) >= config.min_in_sync()) {
     if (hands_over) {  // the primary stays in any case
       *round.Add(proto::JOB_KIND_TRANSFER_PRIMARY, partition, wants).mutable_to() = *leader;
     } else {

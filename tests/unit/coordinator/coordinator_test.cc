@@ -267,6 +267,35 @@ TEST(Coordinator, SplitsAPartitionThatHasGrownTooLarge) {
   EXPECT_EQ(world.nodes->Config(p).range_end(), "m");
 }
 
+/// What is lost meanwhile has to be replaced first, and that takes the partition.
+TEST(Coordinator, ASplitThatCannotBeDoneGivesWayToARepair) {
+  World world;
+  AddNodes(world, 4);
+  world.nodes->MakeTable(1);
+  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
+  Options options;
+  options.balance = false;
+  options.dead_after = seconds(60);
+  world.Start(options);
+  world.Run(seconds(10));
+  world.nodes->SetUp(4, false);
+  world.nodes->SetUp(3, false);
+  ASSERT_TRUE(world.Run(seconds(30), [&] { return world.nodes->Config(p).in_sync_size() == 2; }));
+  world.nodes->serves = false;
+  proto::SplitRequest split;
+  split.set_partition(p);
+  split.set_split_key("m");
+  ASSERT_TRUE(world.Await(world.Active()->Split(split)).ok());
+  world.Run(seconds(1));
+  world.nodes->SetUp(2, false);
+  world.nodes->SetUp(4, true);
+  EXPECT_TRUE(world.Run(minutes(10), [&] { return NodesOf(world.nodes->Config(p)).contains(4); }));
+  EXPECT_EQ(world.nodes->Partitions().size(), 1u);
+  world.nodes->serves = true;
+  for (const uint64_t id : {2, 3}) world.nodes->SetUp(id, true);
+  EXPECT_TRUE(world.Run(minutes(10), [&] { return world.Settled(); }));
+}
+
 TEST(Coordinator, ASingleHotKeyIsReportedByNameAndNotSplit) {
   World world;
   AddNodes(world, 3);

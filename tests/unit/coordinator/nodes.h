@@ -432,6 +432,7 @@ class Nodes {
   }
   Status Split(NodeId node, const proto::SplitPartitionRequest& request) {
     if (Config(request.child()).partition() != 0) return Status::Ok();
+    if (!serves) return Unavailable("not done yet");
     auto [config, revision] = At(request.partition());
     if (config.primary().node() != node.value) return {Code::kNotPrimary, ""};
     const std::string& key = request.split_key();
