@@ -72,6 +72,9 @@ Profile Profile::Draw(Random* random, int generation) {
   if (generation < 3) return profile;
   if (random->Chance(120)) profile.coordinators = 1 + random->Below(3);
   if (random->Chance(500)) profile.message_bytes = 4 + random->Below(100);
+  if (generation < 5) return profile;
+  profile.fulls = often(350, seconds(1), seconds(5));
+  profile.failures = often(300, seconds(1), seconds(5));
   return profile;
 }
 
@@ -79,7 +82,7 @@ Cluster::Cluster(uint64_t seed, int generation) : Cluster(seed, Profile()) {
   profile_ = Profile::Draw(&random_, generation);
   if (generation < 4 || !Profile::IsShipped(seed)) return;
   profile_.shipped = true;
-  profile_.coordinators = 0;
+  if (generation < 5) profile_.coordinators = 0;
   // There are fewer of them: more of what is shipped code here alone.
   if (profile_.splits == Time(0) && random_.Chance(700))
     profile_.splits = random_.Between(milliseconds(700), seconds(3));
@@ -143,6 +146,8 @@ void Cluster::Begin() {
   Every(profile_.pauses, &Cluster::PauseSomebody);
   Every(profile_.cuts, &Cluster::CutSomething);
   Every(profile_.hangs, &Cluster::HangSomebody);
+  Every(profile_.fulls, &Cluster::FillSomebody);
+  Every(profile_.failures, &Cluster::FailSomebody);
   Every(profile_.metadata_cuts, &Cluster::CutMetadataSomewhere);
   Every(profile_.wipes, &Cluster::WipeSomebody);
   Every(profile_.everybody_down, &Cluster::CrashEverybody);
@@ -265,7 +270,10 @@ void Cluster::Heal() {
   metadata_->SetFaults(profile_.metadata);
   metadata_->SetDown(false);
   for (const auto& node : nodes_) {
+    const Time ailing = node->disk_faults.ailing_until;
     node->disk_faults = DiskFaults();
+    node->disk_faults.ailing_until = ailing;
+    ShowDiskFaults(node->id);
     if (world_ != nullptr) world_->disks().CutAfter(node->id, 0);
     CutMetadata(node->id, false);
     if (node->paused(scheduler_.now())) {
@@ -398,6 +406,7 @@ void Cluster::StartNode(NodeId id) {
   if (here.process != nullptr) return;
   Say("node " + id.ToString() + " starts");
   here.process = std::make_shared<Process>(this, &here, id.value * 1000 + ++here.lives);
+  ShowDiskFaults(id);
   here.process->Start();
   if (coordinators_ != nullptr) coordinators_->Started(here);
 }

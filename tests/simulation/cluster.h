@@ -48,6 +48,8 @@ struct Profile {
   Time pauses{0};
   Time cuts{0};
   Time hangs{0};
+  Time fulls{0};     ///< of disks
+  Time failures{0};  ///< of disks, to write or to read
   Time metadata_cuts{0};
   Time wipes{0};
   Time transfers{0};
@@ -74,7 +76,7 @@ struct Profile {
 
   /// `generation`: a seed that is written down is drawn as when it was found.
   static Profile Draw(Random* random, int generation);
-  static constexpr int kGeneration = 4;
+  static constexpr int kGeneration = 5;
   /// In one seed of so many the partitions are the shipped ones, from generation 4 on.
   static constexpr uint64_t kShippedShare = 4;
   static bool IsShipped(uint64_t seed) { return seed % kShippedShare == 0; }
@@ -144,6 +146,8 @@ class Cluster {
   void Observe(Process* process, PartitionId partition, Machine* machine);
   /// Those up to `applied` alone, from the log on its disk; false if none is new, or one is wrong.
   bool Observe(Process* process, PartitionId partition, LogIndex applied);
+  /// A node's log was not written: its process ends.
+  void DiskFailed(NodeId node);
   /// A node whose disk was cut off in the middle of something ends there.
   void PowerLost(NodeId node);
   /// Where a split may be asked for.
@@ -198,6 +202,13 @@ class Cluster {
   void PauseSomebody();
   void CutSomething();
   void HangSomebody();
+  void FillSomebody();
+  void FailSomebody();
+  void FillFor(NodeId node, Time time);
+  void FailFor(NodeId node, Time time);
+  /// Has the node see what its disk is like, now and then.
+  void SetDiskFaults(NodeId node, Time time);
+  void ShowDiskFaults(NodeId node);
   void CutMetadataSomewhere();
   void Spring(NodeId node, PartitionId partition);
   void CrashFor(NodeId node, Time down);

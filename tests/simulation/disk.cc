@@ -50,6 +50,10 @@ void DiskWriter::Sync() {
       Sync();
       return;
     }
+    if (unwritable()) {
+      failed_();
+      return;
+    }
     syncing_ = false;
     if (flushes == flushes_) Finish(batch);
     if (!queue_.empty() && !syncing_) Sync();
@@ -60,9 +64,9 @@ void DiskWriter::Finish(size_t operations) {
   for (size_t i = 0; i < operations; ++i) {
     Operation operation = std::move(queue_.front());
     queue_.pop_front();
-    Do(operation, operation.entries.size());
+    if (!operation.lost) Do(operation, operation.entries.size());
     if (operation.done) {
-      run_([done = std::move(operation.done)] { done(Status::Ok()); });
+      run_([done = std::move(operation.done), outcome = operation.outcome] { done(outcome); });
     }
     if (operation.listener == nullptr) continue;
     // One call for a run of appends of one partition.
@@ -81,16 +85,23 @@ void DiskWriter::Finish(size_t operations) {
   }
 }
 
-void DiskWriter::Flush() {
+bool DiskWriter::Flush() {
+  if (unwritable()) {
+    failed_();
+    return false;
+  }
   ++flushes_;
   Finish(queue_.size());
+  return true;
 }
 
 void DiskWriter::Crash() {
   crashed_ = true;
   if (!queue_.empty()) {
     const size_t whole = random_->Below(queue_.size() + 1);
-    for (size_t i = 0; i < whole; ++i) Do(queue_[i], queue_[i].entries.size());
+    for (size_t i = 0; i < whole; ++i) {
+      if (!queue_[i].lost) Do(queue_[i], queue_[i].entries.size());
+    }
     if (whole < queue_.size() && queue_[whole].type == Operation::Type::kAppend) {
       Operation& torn = queue_[whole];
       Do(torn, random_->Below(torn.entries.size() + 1));
@@ -148,6 +159,7 @@ LogIndex DiskWriter::QueuedLast(PartitionId partition) const {
 
 namespace {
 Status Gone() { return {Code::kIoError, "the process is gone"}; }
+Status Full() { return {Code::kOutOfSpace, "the disk is full"}; }
 }  // namespace
 
 // The log. ----------------------------------------------------------------------------------------
@@ -156,6 +168,7 @@ Status SimulatedLog::Append(PartitionId partition, std::span<const log::EntryVie
                             std::shared_ptr<log::AppendListener> listener) {
   CHECK(!entries.empty());
   if (writer_->crashed()) return Gone();
+  if (writer_->full()) return Full();
   const LogIndex last = writer_->QueuedLast(partition);
   CHECK(last == LogIndex() || entries.front().index.value == last.value + 1);
   DiskWriter::Operation operation;
@@ -169,6 +182,7 @@ Status SimulatedLog::Append(PartitionId partition, std::span<const log::EntryVie
 
 Result<std::vector<log::Entry>> SimulatedLog::Read(PartitionId partition, LogIndex from,
                                                    size_t max_bytes) const {
+  if (writer_->unreadable()) return Status(Code::kIoError, "the disk does not give it back");
   std::vector<log::Entry> result;
   const auto found = writer_->disk().logs.find(partition);
   if (found == writer_->disk().logs.end()) return result;
@@ -218,6 +232,7 @@ void SimulatedLog::Truncate(PartitionId partition, LogIndex up_to) {
 
 Status SimulatedLog::DropSuffix(PartitionId partition, LogIndex from) {
   if (writer_->crashed()) return Gone();
+  if (writer_->full()) return Full();
   DiskWriter::Operation operation;
   operation.type = DiskWriter::Operation::Type::kDrop;
   operation.partition = partition;
@@ -228,6 +243,7 @@ Status SimulatedLog::DropSuffix(PartitionId partition, LogIndex from) {
 
 Status SimulatedLog::RemoveGroup(PartitionId partition) {
   if (writer_->crashed()) return Gone();
+  if (writer_->full()) return Full();
   DiskWriter::Operation operation;
   operation.type = DiskWriter::Operation::Type::kRemove;
   operation.partition = partition;
@@ -237,8 +253,8 @@ Status SimulatedLog::RemoveGroup(PartitionId partition) {
 
 Status SimulatedLog::Flush() {
   if (writer_->crashed()) return Gone();
-  writer_->Flush();
-  return Status::Ok();
+  if (writer_->Flush()) return Status::Ok();
+  return {Code::kUnknownOutcome, "the disk fails"};
 }
 
 // Configurations. ---------------------------------------------------------------------------------
@@ -259,6 +275,10 @@ void SimulatedConfigurations::AsyncPut(PartitionId partition,
   operation.partition = partition;
   operation.known = {configuration, revision};
   operation.done = std::move(done);
+  if (writer_->full()) {
+    operation.outcome = Status(Code::kUnknownOutcome, "the disk is full");
+    operation.lost = !writer_->Perhaps();
+  }
   writer_->Queue(std::move(operation));
 }
 

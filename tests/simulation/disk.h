@@ -77,11 +77,18 @@ struct Disk {
   }
 };
 
-/// How the disk behaves now.
+/// How the disk behaves, and until when.
 struct DiskFaults {
   Time least{microseconds(200)};
   Time most{milliseconds(4)};
   Time hung_until{0};
+  Time low_until{0};         ///< below the node's reserve: the watch that looks ahead has seen it
+  Time full_until{0};        ///< takes nothing more
+  Time unwritable_until{0};  ///< the log's writes fail, and the process ends (R10)
+  Time unreadable_until{0};  ///< reads fail, of the log and of stores
+  Time store_until{0};       ///< writes of stores fail
+  /// What follows from any of these may still come.
+  Time ailing_until{0};
 };
 
 /// The operations of one process on its disk, in order: the log's (of all partitions, as one
@@ -91,15 +98,16 @@ class DiskWriter {
  public:
   using Run = std::function<void(std::function<void()>)>;
 
-  /// `run` runs a function in the process, if that still lives.
+  /// `run` runs a function in the process, if that still lives; `failed` ends it.
   DiskWriter(Scheduler* scheduler, Random* random, Disk* disk, DiskFaults* faults, Run run,
-             std::function<void(PartitionId)> changed)
+             std::function<void(PartitionId)> changed, std::function<void()> failed)
       : scheduler_(scheduler),
         random_(random),
         disk_(disk),
         faults_(faults),
         run_(std::move(run)),
-        changed_(std::move(changed)) {}
+        changed_(std::move(changed)),
+        failed_(std::move(failed)) {}
 
   struct Operation {
     enum class Type : uint8_t { kAppend, kDrop, kRemove, kConfiguration, kForget };
@@ -110,12 +118,18 @@ class DiskWriter {
     std::shared_ptr<log::AppendListener> listener;
     replica::ConfigurationStore::Known known;
     std::function<void(Status)> done;
+    Status outcome;     ///< that `done` is told
+    bool lost = false;  ///< it does not reach the disk
     Time queued{0};
   };
 
   void Queue(Operation operation);
-  /// Everything queued is durable now.
-  void Flush();
+  /// Everything queued is durable now. False: the disk fails.
+  bool Flush();
+  bool full() const { return scheduler_->now() < faults_->full_until; }
+  bool unreadable() const { return scheduler_->now() < faults_->unreadable_until; }
+  /// Of a write that failed: may it have happened all the same?
+  bool Perhaps() { return random_->Chance(500); }
   /// The process is gone: any prefix of what is queued stays; the last may be torn.
   void Crash();
   /// Since when the oldest operation waits; nullopt: none does.
@@ -126,6 +140,7 @@ class DiskWriter {
   Disk& disk() { return *disk_; }
 
  private:
+  bool unwritable() const { return scheduler_->now() < faults_->unwritable_until; }
   void Do(const Operation& operation, size_t entries);
   void Sync();
   void Finish(size_t operations);
@@ -136,6 +151,7 @@ class DiskWriter {
   DiskFaults* const faults_;
   const Run run_;
   const std::function<void(PartitionId)> changed_;
+  const std::function<void()> failed_;
   std::deque<Operation> queue_;
   bool syncing_ = false;
   bool crashed_ = false;

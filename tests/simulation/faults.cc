@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -7,6 +8,13 @@
 // Cluster: what breaks.
 
 namespace onggi::simulation {
+
+namespace {
+
+/// A store that has failed is looked at once a second, and so begun anew this much later.
+constexpr Time kAiling = seconds(4);
+
+}  // namespace
 
 void Cluster::CrashSomebody() {
   if (calm_) return;
@@ -67,6 +75,70 @@ void Cluster::HangSomebody() {
   }
   Say("node " + here.id.ToString() + ": the disk hangs");
   here.disk_faults.hung_until = scheduler_.now() + random_.Between(milliseconds(100), seconds(3));
+}
+
+void Cluster::FillSomebody() {
+  if (calm_) return;
+  FillFor(nodes_[random_.Below(nodes_.size())]->id, random_.Between(milliseconds(50), seconds(4)));
+}
+
+void Cluster::FailSomebody() {
+  if (calm_) return;
+  FailFor(nodes_[random_.Below(nodes_.size())]->id, random_.Between(milliseconds(1), seconds(2)));
+}
+
+/// Mostly the watch that looks ahead has seen it before anything fails, and often nothing does.
+void Cluster::FillFor(NodeId id, Time time) {
+  DiskFaults& faults = node(id).disk_faults;
+  const Time until = scheduler_.now() + time;
+  const bool seen = random_.Chance(800);
+  const bool all = !seen || random_.Chance(600);
+  Say("node " + id.ToString() + ": the disk is " + (all ? "full" : "low") +
+      (seen ? "" : ", unseen"));
+  if (seen) faults.low_until = std::max(faults.low_until, until);
+  if (all) faults.full_until = std::max(faults.full_until, until);
+  SetDiskFaults(id, time);
+}
+
+void Cluster::FailFor(NodeId id, Time time) {
+  DiskFaults& faults = node(id).disk_faults;
+  const Time until = scheduler_.now() + time;
+  const uint64_t kind = random_.Below(3);
+  constexpr const char* kWhat[] = {"writing the log", "writing stores", "reading"};
+  Say("node " + id.ToString() + ": the disk fails: " + kWhat[kind]);
+  Time& what = kind == 0   ? faults.unwritable_until
+               : kind == 1 ? faults.store_until
+                           : faults.unreadable_until;
+  what = std::max(what, until);
+  SetDiskFaults(id, time);
+}
+
+void Cluster::SetDiskFaults(NodeId id, Time time) {
+  DiskFaults& faults = node(id).disk_faults;
+  faults.ailing_until = std::max(faults.ailing_until, scheduler_.now() + time + kAiling);
+  ShowDiskFaults(id);
+  scheduler_.After(time, [this, id] { ShowDiskFaults(id); });
+}
+
+void Cluster::ShowDiskFaults(NodeId id) {
+  const Node& here = node(id);
+  const DiskFaults& faults = here.disk_faults;
+  const Time now = scheduler_.now();
+  if (here.process != nullptr) here.process->SetDiskLow(now < faults.low_until);
+  if (world_ == nullptr) return;
+  StoreDisks::Faults stores;
+  stores.full = now < faults.full_until;
+  stores.unwritable = now < faults.unwritable_until || now < faults.store_until;
+  stores.unreadable = now < faults.unreadable_until;
+  world_->disks().SetFaults(id, stores);
+}
+
+void Cluster::DiskFailed(NodeId id) {
+  scheduler_.After(Time(0), [this, id, boot = node(id).lives] {
+    if (node(id).process == nullptr || node(id).lives != boot) return;
+    Say("node " + id.ToString() + ": the log is not written");
+    CrashFor(id, random_.Between(milliseconds(5), seconds(2)));
+  });
 }
 
 void Cluster::CutMetadataSomewhere() {
@@ -135,7 +207,8 @@ void Cluster::Spring(NodeId id, PartitionId partition) {
   }
   const auto somebody = [&] { return concerned[random_.Below(concerned.size())]; };
   const NodeId victim = somebody();
-  switch (random_.Below(10)) {
+  const bool disks = profile_.fulls != Time(0) || profile_.failures != Time(0);
+  switch (random_.Below(disks ? 12 : 10)) {
     case 0: return CrashFor(victim, random_.Between(milliseconds(1), milliseconds(100)));
     case 1: return CrashFor(victim, random_.Between(milliseconds(100), seconds(4)));
     case 2: return Pause(victim, random_.Between(milliseconds(100), seconds(3)));
@@ -158,6 +231,8 @@ void Cluster::Spring(NodeId id, PartitionId partition) {
       if (victim != id) CrashFor(victim, random_.Between(milliseconds(1), seconds(1)));
       if (profile_.thin_links) ThinFor(id, id, random_.Between(seconds(2), seconds(5)));
       return;
+    case 10: return FillFor(victim, random_.Between(milliseconds(50), seconds(2)));
+    case 11: return FailFor(victim, random_.Between(milliseconds(1), seconds(1)));
     default:
       if (profile_.thin_links)
         return ThinFor(victim, victim, random_.Between(seconds(1), seconds(4)));

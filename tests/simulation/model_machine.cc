@@ -191,6 +191,15 @@ void ModelMachine::Absorb(PartitionId right, const group::Configuration& right_c
 // What is committed. ------------------------------------------------------------------------------
 
 Status ModelMachine::Apply(std::span<const replica::CommittedEntry> entries) {
+  // What changes the shape is flushed as it is applied.
+  const auto flushes = [&](const replica::CommittedEntry& entry) {
+    if (entry.type != kOperationEntry) return false;
+    const uint64_t id = std::stoull(std::string(entry.payload));
+    return process_->truth().operation(id).type != Operation::Type::kWrite;
+  };
+  if (!process_->DiskTakes() && std::any_of(entries.begin(), entries.end(), flushes)) {
+    return {Code::kOutOfSpace, "the disk takes nothing"};
+  }
   for (const replica::CommittedEntry& entry : entries) RETURN_IF_ERROR(ApplyOne(entry));
   return Status::Ok();
 }
@@ -388,6 +397,7 @@ void ModelMachine::OnRemoved() {
 }
 
 void ModelMachine::OnFatal(const Status& status) {
+  if (process_->MayFail(status)) return process_->ReopenLater(partition_, replica_id());
   process_->truth().Fail("node " + process_->id().ToString() + " partition " +
                          partition_.ToString() + ": " + status.ToString());
 }
@@ -413,6 +423,7 @@ void ModelMachine::FlushState() {
 }
 
 Result<LogPosition> ModelMachine::MakeCheckpoint(const std::string& directory) {
+  if (!process_->DiskTakes()) return Status(Code::kOutOfSpace, "the disk takes nothing");
   process_->checkpoints()[directory] = state_;
   return state_.applied;
 }
@@ -422,6 +433,7 @@ void ModelMachine::DropCheckpoint(const std::string& directory) {
 }
 
 Result<LogPosition> ModelMachine::InstallCheckpoint(const std::string& directory) {
+  if (!process_->DiskTakes()) return Status(Code::kOutOfSpace, "the disk takes nothing");
   const auto found = process_->checkpoints().find(directory);
   if (found == process_->checkpoints().end()) return NotFound(directory);
   state_ = found->second;

@@ -155,6 +155,7 @@ void PartitionMachine::Write(const Request& request, Done done) {
       case Code::kOutOfSpace:
       case Code::kResourceExhausted: return done(Outcome::kRefused, 0, 0);
       default:
+        if (process->MayFail(outcome.status)) return done(Outcome::kUnknown, 0, 0);
         process->truth().Fail("a write to " + ShippedWorld::NameOf(request.key) + ": " +
                               outcome.status.ToString());
     }
@@ -165,7 +166,7 @@ void PartitionMachine::Write(const Request& request, Done done) {
 std::optional<Version> PartitionMachine::StrongRead(const std::string& key) const {
   partition::PinnedItem item;
   const Status status = partition_->Get(key, /*consistent=*/true, &item);
-  if (status.code() == Code::kNotPrimary) return std::nullopt;
+  if (status.code() == Code::kNotPrimary || process_->MayFail(status)) return std::nullopt;
   if (!status.ok()) {
     process_->truth().Fail("a read of " + ShippedWorld::NameOf(key) + ": " + status.ToString());
     return std::nullopt;

@@ -16,6 +16,8 @@ namespace {
 constexpr TableId kTable{1};
 /// A disk that takes longer than this for one write makes its node stop asking for leases (R10).
 constexpr Time kStalled = milliseconds(500);
+/// As PartitionManager, of one that has failed.
+constexpr Time kReopen = milliseconds(300);
 
 /// Notes what is asked for: an answer that does not come does not mean that nothing happens.
 class NotingStore final : public metadata::SimulatedStore {
@@ -86,10 +88,13 @@ void Process::Start() {
     if (const auto process = weak.lock()) process->Post(what);
   };
   const auto changed = [this](PartitionId partition) { Changed(partition); };
-  log_writer_ = std::make_shared<DiskWriter>(&cluster_->scheduler(), &cluster_->random(),
-                                             &node_->disk, &node_->disk_faults, run, changed);
-  configuration_writer_ = std::make_shared<DiskWriter>(
-      &cluster_->scheduler(), &cluster_->random(), &node_->disk, &node_->disk_faults, run, changed);
+  const auto failed = [cluster = cluster_, id = id()] { cluster->DiskFailed(id); };
+  const auto writer = [&] {
+    return std::make_shared<DiskWriter>(&cluster_->scheduler(), &cluster_->random(), &node_->disk,
+                                        &node_->disk_faults, run, changed, failed);
+  };
+  log_writer_ = writer();
+  configuration_writer_ = writer();
   log_ = std::make_shared<SimulatedLog>(log_writer_, [this](PartitionId partition, LogIndex up_to) {
     return OnTruncate(partition, up_to);
   });
@@ -313,11 +318,10 @@ void Process::OnMapDeleted(PartitionId partition, Revision revision) {
 }
 
 bool Process::CreateReplica(PartitionId partition, ReplicaId replica) {
-  if (disk().images.count(partition) != 0) return false;
+  if (disk().images.count(partition) != 0 || !DiskTakes()) return false;
   if (shipped_ != nullptr) {
     // As PartitionManager::MakeReplica: what an earlier replica left goes first.
-    (void)log_->RemoveGroup(partition);
-    (void)log_->Flush();
+    if (!log_->RemoveGroup(partition).ok() || !log_->Flush().ok()) return false;
     if (!shipped_->Create(partition, replica)) return false;
     Open(partition);
     return true;
@@ -347,6 +351,7 @@ void Process::Open(PartitionId partition) {
   const group::Member self{id(), image->second.replica};
   if (!configuration.Names(self)) return;
   if (shipped_ != nullptr) return shipped_->Open(partition, self.replica, configuration, revision);
+  if (!log_->Flush().ok()) return;  // as Partition::OpenStore
   auto machine = std::make_unique<ModelMachine>(this, partition, self.replica, image->second.state);
   replica::ReplicaOptions options;
   options.partition = partition;
@@ -361,6 +366,7 @@ void Process::Open(PartitionId partition) {
   options.leases = leases_;
   options.checkpoints = sender_.get();
   options.checkpoint_directory = "checkpoints";
+  options.disk_low = &disk_low_;
   options.max_window_bytes = 4096;
   options.max_message_bytes = cluster_->profile().message_bytes;
   options.max_stream_bytes = 2048;
@@ -385,7 +391,40 @@ void Process::Close(PartitionId partition) {
   hosts_.erase(host);
 }
 
+/// As PartitionManager::RemoveLog: a full log refuses even this, and is asked again, unless another
+/// replica has come in its place.
+void Process::RemoveLog(PartitionId partition) {
+  if (log_->RemoveGroup(partition).ok()) return;
+  After(milliseconds(100), [this, partition] {
+    if (disk().images.count(partition) == 0) RemoveLog(partition);
+  });
+}
+
+bool Process::MayFail(const Status& status) const {
+  if (cluster_->scheduler().now() >= node_->disk_faults.ailing_until) return false;
+  return status.code() == Code::kIoError || status.code() == Code::kOutOfSpace ||
+         status.code() == Code::kUnknownOutcome;
+}
+
+bool Process::DiskTakes() const {
+  const DiskFaults& faults = node_->disk_faults;
+  const Time now = cluster_->scheduler().now();
+  return now >= faults.full_until && now >= faults.unwritable_until && now >= faults.store_until;
+}
+
+void Process::ReopenLater(PartitionId partition, ReplicaId replica) {
+  if (shipped_ != nullptr) return shipped_->ReopenLater(partition, replica);
+  PostTo(partition, replica, [this, partition] {
+    Close(partition);
+    After(kReopen, [this, partition] { Open(partition); });
+  });
+}
+
 void Process::RemoveLater(PartitionId partition, ReplicaId replica) {
+  if (!DiskTakes()) {
+    After(milliseconds(100), [this, partition, replica] { RemoveLater(partition, replica); });
+    return;
+  }
   PostTo(partition, replica, [this, partition] {
     Close(partition);
     disk().images.erase(partition);
@@ -423,12 +462,13 @@ void Process::DropReplica(PartitionId partition) {
   }
   const auto key = cluster_->Key(partition);
   if (key && key->Names({id(), image->second.replica})) return;
+  if (!DiskTakes()) return;
   if (shipped_ != nullptr) {
     shipped_->RemoveFiles(partition);
   } else {
     disk().images.erase(image);
   }
-  (void)log_->RemoveGroup(partition);
+  RemoveLog(partition);
   (void)log_->Flush();
   Changed(partition);
 }
@@ -494,6 +534,8 @@ void Process::FlushSome() {
   for (const auto& [partition, machine] : hosts_) {
     if (machine->removed() || !cluster_->random().Chance(300)) continue;
     if (node_->disk_faults.hung_until > cluster_->scheduler().now()) continue;
+    // A shipped one tries, and finds out.
+    if (shipped_ == nullptr && !DiskTakes()) continue;
     machine->Flush(cluster_->random().Chance(100));
   }
   CollectGarbage();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <map>
@@ -87,6 +88,13 @@ class Process final : public std::enable_shared_from_this<Process> {
   void RemoveLater(PartitionId partition, ReplicaId replica);
   void Changed(PartitionId partition);
   void Say(const std::string& what);
+  /// Are the disk's faults such that this error may come of them?
+  bool MayFail(const Status& status) const;
+  /// Does the disk take anything?
+  bool DiskTakes() const;
+  /// One whose disk has failed under it begins anew.
+  void ReopenLater(PartitionId partition, ReplicaId replica);
+  void SetDiskLow(bool low) { disk_low_ = low; }
   /// Something hangs in the air here (Profile::ambushes).
   void Tempting(PartitionId partition);
 
@@ -128,6 +136,7 @@ class Process final : public std::enable_shared_from_this<Process> {
   void OnMapDeleted(PartitionId partition, Revision revision);
   void Open(PartitionId partition);
   void Close(PartitionId partition);
+  void RemoveLog(PartitionId partition);
   void OnCreate(NodeId from, const transport::GroupMessage& message);
   void Heartbeats();
   void FlushSome();
@@ -138,6 +147,7 @@ class Process final : public std::enable_shared_from_this<Process> {
   Node* const node_;
   const uint64_t boot_;
   bool alive_ = true;
+  std::atomic<bool> disk_low_{false};
   std::deque<std::function<void()>> paused_;
   Time last_post_{0};
 

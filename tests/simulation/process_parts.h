@@ -90,6 +90,8 @@ class Process::Shipped final : private partition::PartitionHost {
   bool Opens(PartitionId partition) const { return opening_.count(partition) != 0; }
   /// Stops it and removes its files and log.
   void Remove(PartitionId partition);
+  /// Stops it, and opens it again.
+  void ReopenLater(PartitionId partition, ReplicaId replica);
   /// Files and log of one that is not open.
   void RemoveFiles(PartitionId partition);
   bool closing(PartitionId partition) const;
@@ -118,6 +120,7 @@ class Process::Shipped final : private partition::PartitionHost {
 
   std::string DirectoryOf(PartitionId partition) const;
   PartitionMachine* Find(PartitionId partition) const;
+  std::unique_ptr<PartitionMachine> Take(PartitionId partition);
   void Poll();
   void Host();
   void LookAtDisk();
@@ -128,7 +131,6 @@ class Process::Shipped final : private partition::PartitionHost {
   const std::string root_;
   boost::asio::io_context* const io_;
   partition::PartitionEnvironment* const environment_;
-  std::atomic<bool> disk_low_{false};
   std::map<PartitionId, std::unique_ptr<PartitionMachine>> opening_;
   /// Being stopped, or stopped and under way somewhere.
   std::vector<std::unique_ptr<PartitionMachine>> removed_;

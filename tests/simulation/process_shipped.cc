@@ -18,6 +18,7 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr auto kReopen = milliseconds(5);
+constexpr auto kReopenFailed = milliseconds(300);  // as PartitionManager
 
 asio::awaitable<void> Stop(std::shared_ptr<partition::Partition> partition) {
   co_await partition->Stop(/*flush=*/false);
@@ -118,7 +119,7 @@ void Process::Shipped::Start(transport::Transport* link, replica::CheckpointSend
   environment_->node = process_->id();
   environment_->storage = &world_->storage();
   environment_->metadata = process_->store_.get();
-  environment_->disk_low = &disk_low_;
+  environment_->disk_low = &process_->disk_low_;
   environment_->partitions_directory = root_ + "/partitions";
   environment_->boot = process_->boot_;
   environment_->transport = link;
@@ -281,21 +282,53 @@ void Process::Shipped::OnStarted(PartitionId partition, ReplicaId replica, const
   PartitionMachine* const machine = Find(partition);
   if (status.ok() || machine == nullptr || machine->replica_id() != replica) return;
   if (disks().IsCut(process_->id()) || machine->removed()) return;
+  if (process_->MayFail(status)) {
+    process_->Post([this, partition, replica] {
+      const auto opening = opening_.find(partition);
+      if (opening == opening_.end() || opening->second->replica_id() != replica) return;
+      opening_.erase(opening);
+      process_->After(kReopenFailed, [process = process_, partition] { process->Open(partition); });
+    });
+    return;
+  }
   process_->truth().Fail("node " + process_->id().ToString() + " cannot open partition " +
                          partition.ToString() + ": " + status.ToString());
 }
 
-void Process::Shipped::Remove(PartitionId partition) {
+std::unique_ptr<PartitionMachine> Process::Shipped::Take(PartitionId partition) {
   std::unique_ptr<PartitionMachine> machine;
   if (const auto found = opening_.find(partition); found != opening_.end()) {
     machine = std::move(found->second);
     opening_.erase(found);
-    machine->partition()->GiveUpStart(NotFound("the partition is gone"));
   } else if (const auto host = process_->hosts_.find(partition); host != process_->hosts_.end()) {
     machine.reset(dynamic_cast<PartitionMachine*>(host->second.release()));
     process_->hosts_.erase(host);
   }
+  return machine;
+}
+
+void Process::Shipped::ReopenLater(PartitionId partition, ReplicaId replica) {
+  process_->Post([this, partition, replica] {
+    const PartitionMachine* const there = Find(partition);
+    if (there == nullptr || there->replica_id() != replica || there->removed()) return;
+    removed_.push_back(Take(partition));
+    PartitionMachine* const raw = removed_.back().get();
+    asio::co_spawn(*io_, Stop(raw->partition()),
+                   [this, process = process_, raw, partition](std::exception_ptr failed) {
+                     CHECK(failed == nullptr);
+                     if (!process->alive()) return;
+                     std::erase_if(removed_, [raw](const auto& one) { return one.get() == raw; });
+                     process->After(kReopenFailed,
+                                    [process, partition] { process->Open(partition); });
+                   });
+  });
+}
+
+void Process::Shipped::Remove(PartitionId partition) {
+  const bool opens = Opens(partition);
+  std::unique_ptr<PartitionMachine> machine = Take(partition);
   if (machine == nullptr) return;
+  if (opens) machine->partition()->GiveUpStart(NotFound("the partition is gone"));
   machine->SetRemoved();
   machine->partition()->RemoveFilesOnClose();
   PartitionMachine* const raw = machine.get();
@@ -304,7 +337,7 @@ void Process::Shipped::Remove(PartitionId partition) {
                  [this, process = process_, raw, partition](std::exception_ptr failed) {
                    CHECK(failed == nullptr);
                    if (!process->alive()) return;
-                   (void)process->log_->RemoveGroup(partition);
+                   process->RemoveLog(partition);
                    process->configurations_->AsyncRemove(partition);
                    // The files go with the last reference.
                    std::erase_if(removed_, [raw](const auto& one) { return one.get() == raw; });
@@ -320,15 +353,16 @@ void Process::Shipped::RemoveFiles(PartitionId partition) {
 /// As PartitionManager::ChildOfUncut: of a split that the key does not show yet.
 bool Process::Shipped::ChildOfUncut(PartitionId partition) const {
   const auto mark = partition::ParentMark::Read(world_->storage().files(), DirectoryOf(partition));
-  if (!mark.has_value()) return false;
-  const auto parent = process_->map_.find(mark->parent);
+  if (!mark.ok()) return true;  // asked again
+  if (!mark->has_value()) return false;
+  const auto parent = process_->map_.find((*mark)->parent);
   if (parent == process_->map_.end()) return false;
   const group::Configuration& configuration = parent->second.first;
-  const auto image = process_->disk().images.find(mark->parent);
+  const auto image = process_->disk().images.find((*mark)->parent);
   if (image == process_->disk().images.end()) return false;
   return configuration.Names({process_->id(), image->second.replica}) &&
-         mark->key > configuration.range_start &&
-         (configuration.range_end.empty() || mark->key < configuration.range_end);
+         (*mark)->key > configuration.range_start &&
+         (configuration.range_end.empty() || (*mark)->key < configuration.range_end);
 }
 
 std::string Process::Shipped::ReceiveFiles(const StoreDisks::Tree& files) {
@@ -343,6 +377,7 @@ std::string Process::Shipped::ReceiveFiles(const StoreDisks::Tree& files) {
 void Process::Shipped::LookAtDisk() {
   const uint64_t changes = disks().changes(process_->id());
   if (changes == changes_ || disks().IsCut(process_->id())) return;
+  if (disks().unreadable(process_->id())) return;  // another time
   changes_ = changes;
   const storage::Files& files = world_->storage().files();
   const auto names = files.ListDirectories(environment_->partitions_directory);
@@ -435,6 +470,11 @@ void Process::Shipped::OnReplicaRemoved(TableId, PartitionId partition) {
 
 void Process::Shipped::OnReplicaFailed(TableId, PartitionId partition, const Status& status) {
   if (!process_->alive() || disks().IsCut(process_->id())) return;
+  if (process_->MayFail(status)) {
+    if (const PartitionMachine* const machine = Find(partition))
+      ReopenLater(partition, machine->replica_id());
+    return;
+  }
   process_->truth().Fail("node " + process_->id().ToString() + " partition " +
                          partition.ToString() + ": " + status.ToString());
 }

@@ -393,6 +393,8 @@ const std::vector<Scenario>& Scenarios() {
       Seed(366, 1, "members replaced between split and cut"),
       Seed(1128, 1, "the learner that everybody waits for waits to ask for a checkpoint"),
       Seed(1746, 4, "the key grew while there was doubt, and the log did not follow"),
+      Seed(41, 5, "a split that could not be done kept a repair away"),
+      Seed(7915, 5, "asked for fewer replicas, again and again, where a lost one kept it from that"),
       // Over shipped partitions.
       Seed(672, 4, "Merged was proposed twice as a reign began, and all replicas gave up"),
       Seed(1496, 4, "a split cut long ago, found again inside a range that had grown"),
@@ -402,6 +404,9 @@ const std::vector<Scenario>& Scenarios() {
       Seed(2404, 4, "a split applied late, when it was cut, passed for the next one"),
       Seed(70664, 4, "a merge was granted again while a split was proposed, and forgot the split"),
       Seed(1676, 4, "a merge with the grant of a Freeze that its data was older than"),
+      Seed(232, 5, "a batch that the log refused behind a change of shape ended the process"),
+      Seed(2000, 5, "what could not be read passed for what is not there, and was removed"),
+      Seed(2812, 5, "opened again over entries that were still under way"),
   };
   return scenarios;
 }

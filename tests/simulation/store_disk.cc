@@ -39,6 +39,7 @@ struct StoreDisks::Disk {
   bool cut = true;               ///< nobody lives on it, or nothing gets there any more
   uint64_t operations_left = 0;  ///< 0: as many as wanted
   uint64_t changes = 0;
+  Faults faults;
   std::vector<Rename> renames;
   std::map<std::string, Life> locks;
 };
@@ -55,6 +56,11 @@ struct StoreDisks::Place {
 namespace {
 
 IOStatus Gone() { return IOStatus::IOError("the disk is cut off"); }
+/// On this thread. A compaction that has no room is tried again for as long as that lasts, and no
+/// time passes here meanwhile: compactions have room.
+thread_local bool compacting = false;
+
+IOStatus Failed() { return IOStatus::IOError("the disk fails"); }
 IOStatus Missing(const std::string& path) {
   return IOStatus::PathNotFound(path, "no such file or directory");
 }
@@ -81,7 +87,9 @@ class StoreDisks::Reader final : public rocksdb::FSSequentialFile,
                 IODebugContext*) const override {
     std::lock_guard lock(disks_->mutex_);
     *result = Slice();
-    if (disks_->Find(owner_) == nullptr) return Gone();
+    const Disk* const disk = disks_->Find(owner_);
+    if (disk == nullptr) return Gone();
+    if (disk->faults.unreadable) return Failed();
     if (offset >= inode_->data.size()) return IOStatus::OK();
     const size_t size = std::min(n, inode_->data.size() - offset);
     std::memcpy(scratch, inode_->data.data() + offset, size);
@@ -109,6 +117,9 @@ class StoreDisks::Writer final : public rocksdb::FSWritableFile {
   IOStatus Append(const Slice& data, const IOOptions&, IODebugContext*) override {
     std::lock_guard lock(disks_->mutex_);
     if (!disks_->Change(owner_)) return Gone();
+    const Faults& faults = disks_->Find(owner_)->faults;
+    if (faults.full && !compacting) return IOStatus::NoSpace("the disk is full");
+    if (faults.unwritable) return Failed();
     inode_->data.append(data.data(), data.size());
     return IOStatus::OK();
   }
@@ -124,6 +135,7 @@ class StoreDisks::Writer final : public rocksdb::FSWritableFile {
   IOStatus Sync(const IOOptions&, IODebugContext*) override {
     std::lock_guard lock(disks_->mutex_);
     if (!disks_->Change(owner_)) return Gone();
+    if (disks_->Find(owner_)->faults.unwritable) return Failed();
     inode_->synced = inode_->data.size();
     return IOStatus::OK();
   }
@@ -229,6 +241,18 @@ void StoreDisks::Cut(NodeId node) {
 bool StoreDisks::IsCut(NodeId node) const {
   std::lock_guard lock(mutex_);
   return disks_.at(node)->cut;
+}
+
+void StoreDisks::SetFaults(NodeId node, const Faults& faults) {
+  std::lock_guard lock(mutex_);
+  std::unique_ptr<Disk>& disk = disks_[node];
+  if (disk == nullptr) disk = std::make_unique<Disk>();
+  disk->faults = faults;
+}
+
+bool StoreDisks::unreadable(NodeId node) const {
+  std::lock_guard lock(mutex_);
+  return disks_.at(node)->faults.unreadable;
 }
 
 uint64_t StoreDisks::changes(NodeId node) const {
@@ -573,7 +597,9 @@ void StoreEnv::Settle() {
     const Job job = others_.front();
     others_.pop_front();
     lock.unlock();
+    compacting = true;
     job.function(job.arg);
+    compacting = false;
     lock.lock();
   }
 }

@@ -47,6 +47,15 @@ class StoreDisks final : public rocksdb::FileSystem {
   void Cut(NodeId node);
   /// Does nothing reach the disk any more, in this life?
   bool IsCut(NodeId node) const;
+  /// What the node's disk answers from now on, in all its lives: to writes that there is no room,
+  /// to writes and syncs that they failed, to reads the same.
+  struct Faults {
+    bool full = false;
+    bool unwritable = false;
+    bool unreadable = false;
+  };
+  void SetFaults(NodeId node, const Faults& faults);
+  bool unreadable(NodeId node) const;
   /// Counts what has become durable, and names that changed.
   uint64_t changes(NodeId node) const;
 
