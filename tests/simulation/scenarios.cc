@@ -394,7 +394,8 @@ const std::vector<Scenario>& Scenarios() {
       Seed(1128, 1, "the learner that everybody waits for waits to ask for a checkpoint"),
       Seed(1746, 4, "the key grew while there was doubt, and the log did not follow"),
       Seed(41, 5, "a split that could not be done kept a repair away"),
-      Seed(7915, 5, "asked for fewer replicas, again and again, where a lost one kept it from that"),
+      Seed(7915, 5,
+           "asked for fewer replicas, again and again, where a lost one kept it from that"),
       // Over shipped partitions.
       Seed(672, 4, "Merged was proposed twice as a reign began, and all replicas gave up"),
       Seed(1496, 4, "a split cut long ago, found again inside a range that had grown"),
