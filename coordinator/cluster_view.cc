@@ -66,9 +66,9 @@ bool ClusterView::Put(const metadata::KeyValue& kv, SteadyTime now) {
       if (partition == 0) continue;
       const PartitionId p(partition);
       if (job.running()) {
-        busy_[p] = *id;
-      } else if (const auto it = busy_.find(p); it != busy_.end() && it->second == *id) {
-        busy_.erase(it);
+        busy_[p].insert(*id);
+      } else {
+        NotBusy(p, *id);
       }
     }
     return true;
@@ -172,7 +172,9 @@ void ClusterView::Erase(std::string_view key, Revision revision, SteadyTime now)
   } else if (const auto job = keys::ParseJob(key)) {
     const auto it = jobs_.find(*job);
     if (it == jobs_.end() || it->second.revision > revision) return;
-    std::erase_if(busy_, [&](const auto& entry) { return entry.second == *job; });
+    for (const uint64_t of : {it->second.record.partition(), it->second.record.other()}) {
+      NotBusy(PartitionId(of), *job);
+    }
     jobs_.erase(it);
   }
 }
@@ -254,9 +256,38 @@ const JobView* ClusterView::Job(uint64_t job) const {
   return it == jobs_.end() ? nullptr : &it->second;
 }
 
+void ClusterView::NotBusy(PartitionId partition, uint64_t job) {
+  const auto it = busy_.find(partition);
+  if (it != busy_.end() && it->second.erase(job) > 0 && it->second.empty()) busy_.erase(it);
+}
+
 const JobView* ClusterView::JobOf(PartitionId partition) const {
   const auto it = busy_.find(partition);
-  return it == busy_.end() ? nullptr : Job(it->second);
+  if (it == busy_.end()) return nullptr;
+  const JobView* found = nullptr;
+  for (const uint64_t id : it->second) {
+    const JobView* job = Job(id);
+    if (found == nullptr || job->record.kind() != proto::JOB_KIND_SPLIT) found = job;
+  }
+  return found;
+}
+
+const JobView* ClusterView::JobBefore(PartitionId partition, proto::JobKind kind) const {
+  const JobView* job = JobOf(partition);
+  if (job == nullptr || job->record.kind() != proto::JOB_KIND_SPLIT) return job;
+  const bool repair = kind == proto::JOB_KIND_REPLACE_REPLICA ||
+                      kind == proto::JOB_KIND_ADD_REPLICA || kind == proto::JOB_KIND_REMOVE_REPLICA;
+  return repair && StandsAside(job->record) ? nullptr : job;
+}
+
+bool ClusterView::StandsAside(const proto::Job& split) const {
+  const PartitionId id(split.partition());
+  const PartitionView* partition = Partition(id);
+  if (partition == nullptr) return false;
+  const auto& in_sync = partition->config.in_sync();
+  const auto left = std::count_if(in_sync.begin(), in_sync.end(),
+                                  [&](const auto& ref) { return !Lost(ref, id); });
+  return left < static_cast<int64_t>(partition->config.min_in_sync());
 }
 
 const proto::ReplicaStatus* ClusterView::Status(const proto::ReplicaRef& ref,

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -108,8 +109,15 @@ class ClusterView {
   }
   const PartitionView* Partition(PartitionId partition) const;
   const JobView* Job(uint64_t job) const;
-  /// The running job that has this partition, as its subject or its other one.
+  /// The running job that has this partition, as its subject or its other one; a repair rather than
+  /// the split that stands aside for it.
   const JobView* JobOf(PartitionId partition) const;
+  /// The one for which a job of this kind has to wait, if any.
+  const JobView* JobBefore(PartitionId partition, proto::JobKind kind) const;
+  /// Is a split to wait until its partition has been repaired? Too few of its members are left to
+  /// commit anything. It is not given up: the Split may be in the log, and is finished under the
+  /// numbers of its job alone.
+  bool StandsAside(const proto::Job& split) const;
 
   /// What `node` last said of its replica of `partition`, if it is the replica named.
   const proto::ReplicaStatus* Status(const proto::ReplicaRef& ref, PartitionId partition) const;
@@ -139,6 +147,7 @@ class ClusterView {
   bool PutTable(const metadata::KeyValue& kv, TableId id);
   bool PutPartition(const metadata::KeyValue& kv, SteadyTime now);
   void ErasePartition(PartitionId id);
+  void NotBusy(PartitionId partition, uint64_t job);
 
   std::map<NodeId, NodeView> nodes_;
   SteadyTime mostly_silent_at_;
@@ -146,7 +155,7 @@ class ClusterView {
   std::map<TableId, TableView> tables_;
   std::map<PartitionId, PartitionView> partitions_;
   std::map<uint64_t, JobView> jobs_;
-  std::map<PartitionId, uint64_t> busy_;  ///< partitions of running jobs
+  std::map<PartitionId, std::set<uint64_t>> busy_;  ///< running jobs by partition
   std::optional<proto::Cluster> cluster_;
   Revision cluster_revision_;
 };

@@ -103,7 +103,8 @@ asio::awaitable<Result<proto::Job>> FencedCatalog::CreateJob(proto::Job job) {
   const PartitionId partition_id(job.partition());
   for (const uint64_t subject : {job.partition(), job.other()}) {
     if (subject == 0) continue;
-    if (const JobView* other = view_.JobOf(PartitionId(subject)); other != nullptr) {
+    const JobView* other = view_.JobBefore(PartitionId(subject), job.kind());
+    if (other != nullptr) {
       co_return Status(Code::kConditionFailed, "job " + std::to_string(other->record.id()) +
                                                    " has partition " + std::to_string(subject));
     }

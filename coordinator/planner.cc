@@ -95,7 +95,7 @@ void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& part
     }
   }
   if (lost || healthy.size() < replication) round.repairing = true;
-  if (round.Busy(id) || round.Full(options_)) return;
+  if (round.BusyForRepair(id) || round.Full(options_)) return;
 
   const uint32_t wanted = view.Table(TableId(config.table()))->record.replication();
   const std::string wants = "its table wants " + std::to_string(wanted) + " replicas";
@@ -105,8 +105,9 @@ void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& part
       draining && leader && config.boot() != 0 && SameReplica(config.primary(), *draining);
   // Before repairs, since a lost one may be what it is to do without; but only of who serves, and
   // has members enough to commit: else a repair may be what it takes to.
-  if (wanted != 0 && wanted < replication && healthy.size() >= wanted &&
-      view.Available(partition) && view.LivingInSync(partition) >= config.min_in_sync()) {
+  const bool fewer = wanted != 0 && wanted < replication && healthy.size() >= wanted &&
+                     view.Available(partition) && !round.Busy(id);
+  if (fewer && view.LivingInSync(partition) >= config.min_in_sync()) {
     if (hands_over) {  // the primary stays in any case
       *round.Add(proto::JOB_KIND_TRANSFER_PRIMARY, partition, wants).mutable_to() = *leader;
     } else {
@@ -145,6 +146,10 @@ void Planner::PlanRepair(Round& round, PartitionId id, const PartitionView& part
       return;
     } else {
       to = place();
+    }
+    if (!to && fewer) {  // its primary may do without even so
+      round.Add(proto::JOB_KIND_SET_REPLICATION, partition, wants);
+      return;
     }
     if (!to) {
       round.Warn(Text(id) + ": no node can take the place of node " + there.ToString());

@@ -22,6 +22,11 @@ struct Planner::Round {
   bool Busy(PartitionId id) const {
     return view.JobOf(id) != nullptr || planned.contains(id) || resting.contains(id);
   }
+  /// A split stands aside for what makes its partition whole.
+  bool BusyForRepair(PartitionId id) const {
+    return view.JobBefore(id, proto::JOB_KIND_REPLACE_REPLICA) != nullptr || planned.contains(id) ||
+           resting.contains(id);
+  }
   bool Full(const Options& options) const { return running + plan.jobs.size() >= options.max_jobs; }
   proto::Job& Add(proto::JobKind kind, const PartitionView& partition, std::string reason) {
     proto::Job& job = plan.jobs.emplace_back();

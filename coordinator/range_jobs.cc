@@ -39,14 +39,15 @@ asio::awaitable<JobRunner::StepResult> JobRunner::Split(proto::Job job) {
   const PartitionView* parent = view_.Partition(parent_id);
   if (parent == nullptr) co_return co_await Finish(std::move(job), "the partition is gone");
   const proto::PartitionConfig config = parent->config;
-  // It serves nothing before it is repaired, and that takes the partition. Where the Split is in
-  // the log already, the primary has the key follow it without anybody. Where it was recovered with
-  // loss of data (recovery.cc), what the Split may have made before on other disks is of data that
-  // is lost; under the numbers of this job it would pass for what is made now.
-  const auto left = std::count_if(config.in_sync().begin(), config.in_sync().end(),
-                                  [&](const auto& ref) { return !view_.Lost(ref, parent_id); });
-  if (left < static_cast<int64_t>(config.min_in_sync())) {
+  // Recovered with loss of data (recovery.cc): it serves nothing before it is repaired, and that
+  // takes the partition. What the Split may have made before on other disks is of data that is
+  // lost; under the numbers of this job it would pass for what is made now.
+  if (config.in_sync_size() < static_cast<int>(config.min_in_sync())) {
     co_return co_await Finish(std::move(job), "too few replicas are left");
+  }
+  const JobView* other = view_.JobOf(parent_id);
+  if (view_.StandsAside(job) || (other != nullptr && other->record.id() != job.id())) {
+    co_return Next::kWait;
   }
 
   // Who joined since the job was made has no number for its half yet.

@@ -285,7 +285,8 @@ TEST(Coordinator, ASplitThatCannotBeDoneGivesWayToARepair) {
   proto::SplitRequest split;
   split.set_partition(p);
   split.set_split_key("m");
-  ASSERT_TRUE(world.Await(world.Active()->Split(split)).ok());
+  const auto begun = world.Await(world.Active()->Split(split));
+  ASSERT_TRUE(begun.ok());
   world.Run(seconds(1));
   world.nodes->SetUp(2, false);
   world.nodes->SetUp(4, true);
@@ -294,6 +295,9 @@ TEST(Coordinator, ASplitThatCannotBeDoneGivesWayToARepair) {
   world.nodes->serves = true;
   for (const uint64_t id : {2, 3}) world.nodes->SetUp(id, true);
   EXPECT_TRUE(world.Run(minutes(10), [&] { return world.Settled(); }));
+  EXPECT_EQ(world.nodes->Partitions().size(), 2u);
+  // What may be in the log is finished under the numbers of its job alone.
+  EXPECT_TRUE(world.nodes->Partitions().contains(PartitionId(begun->job().other())));
 }
 
 TEST(Coordinator, ASingleHotKeyIsReportedByNameAndNotSplit) {

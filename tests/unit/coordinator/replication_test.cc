@@ -154,6 +154,28 @@ TEST(Replication, ATableThatWantsFewerIsRepairedWhereItDoesNotServe) {
   EXPECT_TRUE(world.Run(minutes(5), [&] { return world.nodes->Config(p).replication() == 1; }));
 }
 
+/// Nor is there a node that could repair it: its primary may do without, and serves again.
+TEST(Replication, ATableThatWantsFewerGetsThemWhereNothingCanBeRepaired) {
+  World world;
+  AddNodes(world, 3);
+  world.nodes->MakeTable(1);
+  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
+  Options options;
+  options.balance = false;
+  options.dead_after = seconds(20);
+  world.Start(options);
+  world.Run(seconds(10));
+  world.nodes->SetUp(3, false);
+  ASSERT_TRUE(world.Run(seconds(30), [&] { return world.nodes->Config(p).in_sync_size() == 2; }));
+  world.nodes->SetUp(2, false);
+  world.Run(minutes(2));
+  world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, 1);
+  EXPECT_TRUE(world.Run(minutes(5), [&] {
+    return world.nodes->Config(p).replication() == 1 &&
+           NodesOf(world.nodes->Config(p)) == std::set<uint64_t>{1};
+  }));
+}
+
 /// A primary of an earlier version cannot be asked. The job says so and ends: others have their
 /// turn.
 TEST(Replication, ATableWaitsForItsPrimarysNodeToBeUpgraded) {
