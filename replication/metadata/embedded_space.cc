@@ -43,6 +43,7 @@ Status FromRocks(const rocksdb::Status& status, const std::string& directory) {
   std::string message = directory + ": " + status.ToString();
   if (status.IsCorruption() || status.IsNotSupported()) return Corruption(std::move(message));
   if (status.IsNoSpace()) return {Code::kOutOfSpace, std::move(message)};
+  if (status.IsBusy() || status.IsShutdownInProgress()) return Unavailable(std::move(message));
   return {Code::kIoError, std::move(message)};
 }
 

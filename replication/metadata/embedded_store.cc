@@ -533,6 +533,7 @@ Status Store::Recover() {
     }
     return {};
   }
+  if (status.code() == Code::kIoError || status.code() == Code::kCorruption) Fail(status);
   return status.code() == Code::kOutOfSpace ? status : Unavailable(status.message());
 }
 
@@ -564,7 +565,7 @@ void Store::FinishCommits() {
     status = Write();
     if (!status.ok()) {
       broken_ = status;
-      if (status.code() != Code::kOutOfSpace) Fail(status);
+      if (status.code() == Code::kIoError || status.code() == Code::kCorruption) Fail(status);
       status = {Code::kUnknownOutcome, status.message()};
     }
   }

@@ -101,7 +101,7 @@ void Partition::ResumeLater() {
     }
     (void)self->place_.home->Block([self] {
       const Status resumed = self->store().Resume();
-      if (resumed.code() != Code::kIoError && resumed.code() != Code::kCorruption) return;
+      if (resumed.code() != Code::kIoError) return;  // damage shows when something is applied
       asio::post(self->home_, [self, resumed] { self->GiveUpStore(resumed); });
     });
     self->ResumeLater();

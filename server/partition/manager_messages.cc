@@ -298,7 +298,10 @@ asio::awaitable<void> PartitionManager::RunTakeOver(std::vector<std::shared_ptr<
     const size_t index = next->fetch_add(1);
     const auto self = weak.lock();
     if (index >= all->size() || self == nullptr || scope_.stopping()) return;
-    OpenSlot((*all)[index], [self](const OpenResult&) { (*self)(); });
+    // Not from within: one that is open, or refused, is answered at once.
+    OpenSlot((*all)[index], [this, self](const OpenResult&) {
+      asio::post(io_->executor(0), [self] { (*self)(); });
+    });
   };
   for (size_t i = 0; i < options_.max_failover_opens; ++i) (*open_next)();
   co_return;

@@ -79,7 +79,7 @@ Status PartitionManager::MakeReplica(PartitionId partition, ReplicaId replica) {
   // What an earlier replica left in the log goes first, for good: after a crash the new one, which
   // has nothing, would stand beside entries that it cannot go on from, and count as lost.
   {
-    std::unique_lock lock(mutex_);
+    std::lock_guard lock(logs_mutex_);
     RETURN_IF_ERROR(environment_.log->RemoveGroup(partition));
     logs_to_remove_.erase(partition);
   }

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <shared_mutex>
@@ -234,7 +235,9 @@ class PartitionManager final : public Directory,
   /// that was long on its way, does not bring them back. The kMaxLeft latest. Guarded by mutex_.
   std::unordered_map<PartitionId, Revision> left_;
   std::deque<PartitionId> left_in_order_;
-  /// Dropped partitions whose logs could not be removed yet. Guarded by mutex_.
+  /// Of its own, since the log may have to make room for what removes a group.
+  std::mutex logs_mutex_;
+  /// Dropped partitions whose logs could not be removed yet. Guarded by logs_mutex_.
   std::set<PartitionId> logs_to_remove_;
   /// Messages that are waiting for a partition to open. Guarded by mutex_.
   std::unordered_map<PartitionId, size_t> waiting_messages_;

@@ -185,15 +185,14 @@ Status PartitionManager::CheckNamed(const std::set<std::string>& present) {
 /// A full log refuses even this; Maintain() asks again, or the group would hold the log back.
 void PartitionManager::RemoveLog(PartitionId partition) {
   if (environment_.configurations != nullptr) environment_.configurations->AsyncRemove(partition);
-  if (environment_.log->RemoveGroup(partition).ok()) return;
-  std::unique_lock lock(mutex_);
-  logs_to_remove_.insert(partition);
+  std::lock_guard lock(logs_mutex_);
+  if (!environment_.log->RemoveGroup(partition).ok()) logs_to_remove_.insert(partition);
 }
 
-/// With the lock held, so that CreateReplica() does not come between: what it has made since has
-/// its own entries.
+/// With the lock held, so that MakeReplica() does not come between: what it has made since has its
+/// own entries.
 void PartitionManager::RemoveLeftLogs() {
-  std::unique_lock lock(mutex_);
+  std::lock_guard lock(logs_mutex_);
   std::erase_if(logs_to_remove_, [&](PartitionId partition) {
     return environment_.log->RemoveGroup(partition).ok();
   });

@@ -32,7 +32,8 @@ Files::Files(rocksdb::Env* env)
     : system_((env != nullptr ? env : rocksdb::Env::Default())->GetFileSystem()) {}
 
 bool Files::Exists(const std::string& path) const {
-  return system_->FileExists(path, rocksdb::IOOptions(), nullptr).ok();
+  // What the disk does not say now is no absence: what is done with it next fails.
+  return !system_->FileExists(path, rocksdb::IOOptions(), nullptr).IsNotFound();
 }
 
 Status Files::MakeDirectories(const std::string& path) const {
