@@ -21,6 +21,8 @@ namespace {
 constexpr size_t kMaxWaitingMessages = 64;
 /// How long applying Absorb waits for the neighbour on its node to apply the Freeze.
 constexpr auto kFrozenWait = std::chrono::seconds(3);
+/// A replica that has failed within this long, and is not open, cannot lead.
+constexpr auto kFailing = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -261,14 +263,17 @@ void PartitionManager::TakeOver(NodeId lost) {
   scope_.Spawn(io_->NextExecutor(), RunTakeOver(std::move(closed), lost));
 }
 
-/// R11: this node's replica leads by the map, and never will again.
+/// R11: this node's replica leads by the map, and cannot: it is lost, or its disk keeps it from
+/// being opened again after it failed. (If it is, it asks for a reign of its own first, R7.)
 void PartitionManager::ResignLost() {
   std::vector<std::pair<NodeId, transport::GroupMessage>> resignations;
+  const SteadyTime failing = std::chrono::steady_clock::now() - kFailing;
   {
     std::shared_lock lock(mutex_);
     for (const auto& [id, slot] : partitions_) {
       const group::Member self{environment_.node, slot->replica};
-      if (!slot->lost || group::FromRecord(slot->config.primary()) != self) continue;
+      const bool cannot = slot->lost || (slot->partition == nullptr && slot->failed_at > failing);
+      if (!cannot || group::FromRecord(slot->config.primary()) != self) continue;
       for (const proto::ReplicaRef& ref : slot->config.in_sync()) {
         const group::Member member = group::FromRecord(ref);
         if (member == self) continue;

@@ -18,6 +18,7 @@ constexpr TableId kTable{1};
 constexpr Time kStalled = milliseconds(500);
 /// As PartitionManager, of one that has failed.
 constexpr Time kReopen = milliseconds(300);
+constexpr Time kFailing = seconds(5);
 
 /// Notes what is asked for: an answer that does not come does not mean that nothing happens.
 class NotingStore final : public metadata::SimulatedStore {
@@ -413,6 +414,7 @@ bool Process::DiskTakes() const {
 }
 
 void Process::ReopenLater(PartitionId partition, ReplicaId replica) {
+  failed_[partition] = cluster_->scheduler().now();
   if (shipped_ != nullptr) return shipped_->ReopenLater(partition, replica);
   PostTo(partition, replica, [this, partition] {
     Close(partition);
@@ -515,7 +517,11 @@ void Process::ResignLost() {
     const group::Member primary = configuration.primary;
     if (primary.node != id() || configuration.epoch == Epoch(0)) continue;
     const auto image = disk().images.find(partition);
-    if (image != disk().images.end() && image->second.replica == primary.replica) continue;
+    const auto failed = failed_.find(partition);
+    const bool failing = failed != failed_.end() && hosts_.count(partition) == 0 &&
+                         cluster_->scheduler().now() - failed->second < kFailing;
+    if (!failing && image != disk().images.end() && image->second.replica == primary.replica)
+      continue;
     for (const group::Member& member : configuration.in_sync) {
       if (member == primary || BootOf(member.node) == 0) continue;
       transport::GroupMessage message;

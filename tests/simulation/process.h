@@ -168,6 +168,7 @@ class Process final : public std::enable_shared_from_this<Process> {
   /// Closed ones, which something under way may still name.
   std::vector<std::unique_ptr<Machine>> graveyard_;
   std::map<std::string, State> checkpoints_;
+  std::map<PartitionId, Time> failed_;  ///< when a replica last failed for its disk
   uint64_t incoming_ = 0;
 };
 

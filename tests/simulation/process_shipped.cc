@@ -283,6 +283,7 @@ void Process::Shipped::OnStarted(PartitionId partition, ReplicaId replica, const
   if (status.ok() || machine == nullptr || machine->replica_id() != replica) return;
   if (disks().IsCut(process_->id()) || machine->removed()) return;
   if (process_->MayFail(status)) {
+    process_->failed_[partition] = process_->cluster_->scheduler().now();
     process_->Post([this, partition, replica] {
       const auto opening = opening_.find(partition);
       if (opening == opening_.end() || opening->second->replica_id() != replica) return;
