@@ -277,7 +277,8 @@ const JobView* ClusterView::JobBefore(PartitionId partition, proto::JobKind kind
   if (job == nullptr || job->record.kind() != proto::JOB_KIND_SPLIT) return job;
   const bool repair = kind == proto::JOB_KIND_REPLACE_REPLICA ||
                       kind == proto::JOB_KIND_ADD_REPLICA || kind == proto::JOB_KIND_REMOVE_REPLICA;
-  return repair && StandsAside(job->record) ? nullptr : job;
+  const bool parent = job->record.partition() == partition.value;
+  return parent && repair && StandsAside(job->record) ? nullptr : job;
 }
 
 bool ClusterView::StandsAside(const proto::Job& split) const {
@@ -285,6 +286,8 @@ bool ClusterView::StandsAside(const proto::Job& split) const {
   const PartitionView* partition = Partition(id);
   if (partition == nullptr) return false;
   const auto& in_sync = partition->config.in_sync();
+  // Recovered with loss of data: its split ends (JobRunner::Split).
+  if (in_sync.size() < static_cast<int>(partition->config.min_in_sync())) return false;
   const auto left = std::count_if(in_sync.begin(), in_sync.end(),
                                   [&](const auto& ref) { return !Lost(ref, id); });
   return left < static_cast<int64_t>(partition->config.min_in_sync());

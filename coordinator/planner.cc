@@ -260,7 +260,8 @@ void Planner::PlanUnnamed(Round& round) {
       const SteadyTime first = since == unnamed_since_.end() ? round.now : since->second;
       still[key] = first;
       if (round.now - first < options_.unnamed_grace || round.Full(options_)) continue;
-      if (view.JobOf(id) != nullptr || round.planned.contains(id)) continue;
+      if (view.JobBefore(id, proto::JOB_KIND_REMOVE_REPLICA) != nullptr) continue;
+      if (round.planned.contains(id)) continue;
       proto::ReplicaRef ref;
       ref.set_node(node_id.value);
       ref.set_replica(status.replica());

@@ -13,7 +13,11 @@ namespace onggi::coordinator {
 /// What one call of Decide works on.
 struct Planner::Round {
   Round(const ClusterView& v, SteadyTime t) : view(v), now(t), placement(v) {
-    for (const auto& [id, job] : v.jobs()) running += job.running() ? 1 : 0;
+    for (const auto& [id, job] : v.jobs()) {
+      // One that stands aside must not take the place of what it waits for.
+      const bool parked = job.record.kind() == proto::JOB_KIND_SPLIT && v.StandsAside(job.record);
+      running += job.running() && !parked ? 1 : 0;
+    }
   }
 
   void Warn(std::string text) {

@@ -270,9 +270,12 @@ void PartitionManager::ResignLost() {
   const SteadyTime failing = std::chrono::steady_clock::now() - kFailing;
   {
     std::shared_lock lock(mutex_);
+    if (stopping_) return;
     for (const auto& [id, slot] : partitions_) {
       const group::Member self{environment_.node, slot->replica};
-      const bool cannot = slot->lost || (slot->partition == nullptr && slot->failed_at > failing);
+      // One that is being opened may lead already.
+      const bool shut = slot->partition == nullptr && !slot->opening;
+      const bool cannot = slot->lost || (shut && slot->failed_at > failing);
       if (!cannot || group::FromRecord(slot->config.primary()) != self) continue;
       for (const proto::ReplicaRef& ref : slot->config.in_sync()) {
         const group::Member member = group::FromRecord(ref);

@@ -152,19 +152,18 @@ Result<bool> PartitionManager::ChildOfUncut(PartitionId partition) const {
 
 Status PartitionManager::CheckNamed(const std::set<std::string>& present) {
   const storage::Files& files = environment_.storage->files();
-  std::error_code error;
   for (const auto& [id, slot] : partitions_) {
     if (slot->config.boot() == 0) continue;
     const std::string path = DirectoryOf(id);
     Status status;
     if (!present.contains(id.ToString())) {
       status = Corruption(path + ": missing: the catalog names a replica with data here");
-    } else if (!fs::exists(path + "/REPLICA", error)) {
+    } else if (!files.Exists(path + "/REPLICA")) {
       status = Corruption(path + "/REPLICA: missing");
     } else {
       const Result<std::string> store = StorePath(files, path);
       status = store.status();
-      if (store.ok() && !fs::exists(*store + "/CURRENT", error)) {
+      if (store.ok() && !files.Exists(*store + "/CURRENT")) {
         status = Corruption(*store + "/CURRENT: missing");
       }
       // What is here is another replica: the one that is named is gone.
@@ -176,6 +175,10 @@ Status PartitionManager::CheckNamed(const std::set<std::string>& present) {
     }
     if (status.ok()) continue;
     if (alone()) return status;
+    if (status.code() == Code::kIoError) {  // opening it asks again
+      log::Error("a replica cannot be looked at", "partition", id, "status", status);
+      continue;
+    }
     log::Error("a replica is lost", "partition", id, "status", status);
     slot->lost = true;
   }

@@ -518,7 +518,8 @@ void Process::ResignLost() {
     if (primary.node != id() || configuration.epoch == Epoch(0)) continue;
     const auto image = disk().images.find(partition);
     const auto failed = failed_.find(partition);
-    const bool failing = failed != failed_.end() && hosts_.count(partition) == 0 &&
+    const bool opening = shipped_ != nullptr && shipped_->Opens(partition);
+    const bool failing = failed != failed_.end() && hosts_.count(partition) == 0 && !opening &&
                          cluster_->scheduler().now() - failed->second < kFailing;
     if (!failing && image != disk().images.end() && image->second.replica == primary.replica)
       continue;
