@@ -34,8 +34,10 @@ struct AppendMessage {
 /// Answer to an Append.
 struct AckMessage {
   enum class Kind : uint8_t {
-    kMatch,    ///< `index`: the last entry that an Append of `epoch` verified, durable
-    kMissing,  ///< the previous entry is not there: go on from `index` (at most); or of no Append
+    kMatch,  ///< `index`: the last entry that an Append of `epoch` verified, durable
+    /// The previous entry is not there: go on from `index` (at most). Of no Append (round 0): what
+    /// is committed of the entries before `index`?
+    kMissing,
     kRefused,  ///< the receiver knows the higher `epoch`: `configuration`
     kRebuild,  ///< the receiver can only go on from a checkpoint
   };

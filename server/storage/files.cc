@@ -32,7 +32,6 @@ Files::Files(rocksdb::Env* env)
     : system_((env != nullptr ? env : rocksdb::Env::Default())->GetFileSystem()) {}
 
 bool Files::Exists(const std::string& path) const {
-  // What the disk does not say now is no absence: what is done with it next fails.
   return !system_->FileExists(path, rocksdb::IOOptions(), nullptr).IsNotFound();
 }
 

@@ -24,6 +24,7 @@ class Files {
   /// `env`: RocksDB's; nullptr: the operating system's.
   explicit Files(rocksdb::Env* env = nullptr);
 
+  /// True also while the disk does not say: what is done with it next has the error.
   bool Exists(const std::string& path) const;
   /// With its parents; Ok where it is there.
   Status MakeDirectories(const std::string& path) const;

@@ -18,7 +18,7 @@ constexpr TableId kTable{1};
 constexpr Time kStalled = milliseconds(500);
 /// As PartitionManager, of one that has failed.
 constexpr Time kReopen = milliseconds(300);
-constexpr Time kFailing = seconds(5);
+constexpr Time kFailing = seconds(5);  ///< and its node resigns for it while it is not open
 
 /// Notes what is asked for: an answer that does not come does not mean that nothing happens.
 class NotingStore final : public metadata::SimulatedStore {

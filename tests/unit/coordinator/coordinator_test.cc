@@ -270,14 +270,10 @@ TEST(Coordinator, SplitsAPartitionThatHasGrownTooLarge) {
 /// What is lost meanwhile has to be replaced first, and that takes the partition.
 TEST(Coordinator, ASplitThatCannotBeDoneGivesWayToARepair) {
   World world;
-  AddNodes(world, 4);
-  world.nodes->MakeTable(1);
-  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
   Options options;
-  options.balance = false;
   options.dead_after = seconds(60);
-  world.Start(options);
-  world.Run(seconds(10));
+  options.max_jobs = 1;  // of which the one that waits is none
+  const uint64_t p = StartWithOne(world, 4, {1, 2, 3}, options);
   world.nodes->SetUp(4, false);
   world.nodes->SetUp(3, false);
   ASSERT_TRUE(world.Run(seconds(30), [&] { return world.nodes->Config(p).in_sync_size() == 2; }));

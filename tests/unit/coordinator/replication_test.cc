@@ -12,6 +12,12 @@ namespace {
 using std::chrono::minutes;
 using std::chrono::seconds;
 
+Options DeadAfter20s() {
+  Options options;
+  options.dead_after = seconds(20);
+  return options;
+}
+
 /// R13, from one to five and back, whatever its tag says at the time.
 TEST(Replication, ATableGetsAsManyReplicasAsItWantsByNow) {
   World world;
@@ -53,14 +59,7 @@ TEST(Replication, ATableGetsAsManyReplicasAsItWantsByNow) {
 /// Fewer, while a node is dead that nobody could take the place of.
 TEST(Replication, ATableThatWantsFewerNeedsNoRepairFirst) {
   World world;
-  AddNodes(world, 5);
-  world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, 5);
-  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3, 4, 5});
-  Options options;
-  options.balance = false;
-  options.dead_after = seconds(20);
-  world.Start(options);
-  world.Run(seconds(10));
+  const uint64_t p = StartWithOne(world, 5, {1, 2, 3, 4, 5}, DeadAfter20s());
   world.nodes->SetUp(2, false);
   world.Run(minutes(2));
   EXPECT_EQ(world.nodes->Config(p).replication(), 5u);
@@ -108,13 +107,7 @@ TEST(Replication, ATableThatWantsFewerLetsANodeDrain) {
     for (const uint64_t drained : {1, 2, 5}) {
       SCOPED_TRACE(std::to_string(wanted) + " replicas, node " + std::to_string(drained));
       World world;
-      AddNodes(world, 5);
-      world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, 5);
-      const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3, 4, 5});
-      Options options;
-      options.balance = false;
-      world.Start(options);
-      world.Run(seconds(10));
+      const uint64_t p = StartWithOne(world, 5, {1, 2, 3, 4, 5});
       proto::DrainNodeRequest drain;
       drain.set_node(drained);
       EXPECT_FALSE(world.Await(world.Active()->DrainNode(drain)).ok()) << "where would it go?";
@@ -137,14 +130,7 @@ TEST(Replication, ATableThatWantsFewerLetsANodeDrain) {
 /// It does not serve: first what brings it back.
 TEST(Replication, ATableThatWantsFewerIsRepairedWhereItDoesNotServe) {
   World world;
-  AddNodes(world, 4);
-  world.nodes->MakeTable(1);
-  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
-  Options options;
-  options.balance = false;
-  options.dead_after = seconds(20);
-  world.Start(options);
-  world.Run(seconds(10));
+  const uint64_t p = StartWithOne(world, 4, {1, 2, 3}, DeadAfter20s());
   world.nodes->serves = false;  // what is asked of its primary waits
   world.nodes->SetUp(3, false);
   world.Run(seconds(10));
@@ -157,14 +143,7 @@ TEST(Replication, ATableThatWantsFewerIsRepairedWhereItDoesNotServe) {
 /// Nor is there a node that could repair it: its primary may do without, and serves again.
 TEST(Replication, ATableThatWantsFewerGetsThemWhereNothingCanBeRepaired) {
   World world;
-  AddNodes(world, 3);
-  world.nodes->MakeTable(1);
-  const uint64_t p = world.nodes->MakePartition(1, {1, 2, 3});
-  Options options;
-  options.balance = false;
-  options.dead_after = seconds(20);
-  world.Start(options);
-  world.Run(seconds(10));
+  const uint64_t p = StartWithOne(world, 3, {1, 2, 3}, DeadAfter20s());
   world.nodes->SetUp(3, false);
   ASSERT_TRUE(world.Run(seconds(30), [&] { return world.nodes->Config(p).in_sync_size() == 2; }));
   world.nodes->SetUp(2, false);
@@ -182,15 +161,9 @@ TEST(Replication, ATableWaitsForItsPrimarysNodeToBeUpgraded) {
   for (const auto& [now, wanted] : {std::pair(1u, 3u), std::pair(3u, 1u)}) {
     SCOPED_TRACE(wanted);
     World world;
-    AddNodes(world, 4);
-    world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, now);
-    const uint64_t p = world.nodes->MakePartition(
-        1, now == 1 ? std::vector<uint64_t>{1} : std::vector<uint64_t>{1, 2, 3});
+    const uint64_t p = StartWithOne(
+        world, 4, now == 1 ? std::vector<uint64_t>{1} : std::vector<uint64_t>{1, 2, 3});
     world.nodes->changes_replication = false;
-    Options options;
-    options.balance = false;
-    world.Start(options);
-    world.Run(seconds(10));
     world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, wanted);
     world.Run(minutes(2));
     EXPECT_EQ(world.nodes->Config(p).replication(), now);

@@ -311,4 +311,17 @@ inline std::set<uint64_t> NodesOf(const proto::PartitionConfig& config) {
   return nodes;
 }
 
+/// A table of one partition, with replicas on these of so many nodes, and a coordinator that
+/// balances nothing. Returns the partition.
+inline uint64_t StartWithOne(World& world, uint64_t nodes, const std::vector<uint64_t>& on,
+                             Options options = Options()) {
+  AddNodes(world, nodes);
+  world.nodes->MakeTable(1, proto::TABLE_STATUS_ACTIVE, static_cast<uint32_t>(on.size()));
+  const uint64_t partition = world.nodes->MakePartition(1, on);
+  options.balance = false;
+  world.Start(options);
+  world.Run(std::chrono::seconds(10));
+  return partition;
+}
+
 }  // namespace onggi::coordinator
